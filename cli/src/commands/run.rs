@@ -1,0 +1,178 @@
+//! `tidemill run`: runs a graph until its sources end, it fails for good, or it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tidemill_engine::checkpoint::StartFrom;
+use tidemill_engine::clock::Clock;
+use tidemill_engine::duration::Span;
+use tidemill_engine::metrics::Metrics;
+use tidemill_engine::plan::Plan;
+use tidemill_engine::runtime::{BatchRows, CheckpointOptions, RunOptions};
+use tidemill_engine::spec::Spec;
+use tokio_util::sync::CancellationToken;
+
+use super::{GraphArgs, load_or_explain};
+use crate::cluster;
+use crate::progress::Progress;
+
+/// Runs a graph
+///
+/// Exit code 0 when all sources have ended or the job was stopped (Ctrl-C, SIGTERM: a last
+/// checkpoint is taken first), 1 when it failed. Run again, it goes on where it stood.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub graph: GraphArgs,
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// Joins the processes of a job (set by the process that starts them)
+    #[arg(long, hide = true)]
+    pub member: bool,
+}
+
+/// How a graph is run. None of it changes the rows that come out.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HowArgs {
+    /// Worker threads of each process
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Processes on this machine
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub processes: u16,
+    /// Which checkpoint to begin from: latest, none, or an id that `tidemill checkpoints` lists
+    #[arg(long, default_value = "latest")]
+    pub from: StartFrom,
+    /// Where checkpoints are kept, a path or URL, or `off`; default: the graph's, else .tidemill beside it
+    #[arg(long, value_name = "URL")]
+    pub checkpoints: Option<String>,
+    /// Time between checkpoints; default: the graph's, else 10s
+    #[arg(long, value_name = "SPAN")]
+    pub checkpoint_every: Option<Span>,
+    /// Rows a source puts in a batch
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub chunk_rows: u32,
+    /// Rows of a source partition that may be in flight
+    #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
+    pub in_flight_rows: u32,
+    /// Cuts batches to random sizes up to ROWS, to show that they do not matter
+    #[arg(long, value_name = "ROWS[:SEED]", hide = true, value_parser = random_batches)]
+    pub random_batches: Option<BatchRows>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = ShowProgress::Auto)]
+    pub progress: ShowProgress,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShowProgress {
+    /// Live lines on a terminal, log lines elsewhere.
+    Auto,
+    /// A log line every few seconds.
+    Log,
+    /// Nothing but the summary.
+    Off,
+}
+
+fn random_batches(text: &str) -> Result<BatchRows, String> {
+    let (max, seed) = text.split_once(':').unwrap_or((text, "1"));
+    let bad = |_| format!("`{text}` is not ROWS or ROWS:SEED");
+    Ok(BatchRows::Random { max: max.parse().map_err(bad)?, seed: seed.parse().map_err(bad)? })
+}
+
+impl HowArgs {
+    /// Where a graph's checkpoints are kept, and the folder that is relative to; `None`: nowhere.
+    pub fn place(chosen: Option<&str>, spec: &Spec) -> Option<(String, PathBuf)> {
+        match (chosen, &spec.checkpoints.url) {
+            (Some("off"), _) => None,
+            // What the command line names is relative to where the command is run.
+            (Some(url), _) => Some((url.to_owned(), PathBuf::from("."))),
+            (None, Some(url)) => Some((url.clone(), spec.base.clone())),
+            (None, None) => Some((".tidemill".to_owned(), spec.base.clone())),
+        }
+    }
+
+    /// The engine's options for a graph.
+    pub fn options(&self, spec: &Spec) -> RunOptions {
+        let url = Self::place(self.checkpoints.as_deref(), spec);
+        RunOptions {
+            workers: self.workers.into(),
+            checkpoints: url.map(|(url, base)| CheckpointOptions { url, base, keep: spec.checkpoints.keep, from: self.from }),
+            checkpoint_every: self.checkpoint_every.unwrap_or(spec.checkpoints.every).std(),
+            in_flight_rows: self.in_flight_rows as usize,
+            chunk_rows: self.chunk_rows as usize,
+            batch_rows: self.random_batches.unwrap_or(BatchRows::AsRead),
+            clock: Clock::System,
+            ..RunOptions::default()
+        }
+    }
+}
+
+/// Exit code 1 where the graph has a problem or the job fails.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let registry = crate::registry::registry();
+    let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let mut options = args.how.options(&spec);
+    if args.member {
+        return cluster::member(plan, options, &args.how);
+    }
+    if args.how.processes > 1 {
+        return cluster::launch(&args, plan, options);
+    }
+    options.cluster = None;
+    let runtime = runtime()?;
+    let stop = CancellationToken::new();
+    runtime.spawn(stop_on_signal(stop.clone()));
+    let outcome = run_plan(plan, &options, &runtime, stop, args.how.progress);
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    Ok(outcome?)
+}
+
+/// Runs a plan on this thread with its progress shown; prints the summary.
+pub fn run_plan(
+    plan: Plan,
+    options: &RunOptions,
+    runtime: &tokio::runtime::Runtime,
+    stop: CancellationToken,
+    show: ShowProgress,
+) -> anyhow::Result<ExitCode> {
+    let plan = Arc::new(plan);
+    let metrics = Metrics::new(&plan);
+    let progress = Progress::start(&plan.job, metrics.clone(), options.clock.clone(), show);
+    let outcome = tidemill_engine::runtime::run(plan.clone(), options, metrics, runtime.handle(), stop);
+    progress.finish(outcome.is_ok());
+    outcome.with_context(|| format!("job `{}` failed", plan.job))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runtime that connectors run on.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .thread_name("tidemill-io")
+        .build()
+        .context("cannot start the async runtime")
+}
+
+/// Cancels `stop` at Ctrl-C or SIGTERM; the second time, exits at once.
+pub async fn stop_on_signal(stop: CancellationToken) {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        if stop.is_cancelled() {
+            eprintln!("stopped without a last checkpoint");
+            std::process::exit(130);
+        }
+        tracing::info!("stopping: a last checkpoint is taken (once more: stop at once)");
+        stop.cancel();
+    }
+}

@@ -1,0 +1,55 @@
+//! `tidemill validate`: everything that is wrong with graphs, at once.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tidemill_engine::registry::Role;
+
+use super::{VarArgs, load};
+use crate::render;
+
+/// Finds every problem in graphs without running them
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The graphs' files
+    #[arg(required = true, value_name = "GRAPH")]
+    graphs: Vec<PathBuf>,
+    #[command(flatten)]
+    vars: VarArgs,
+}
+
+/// Exit code 1 where a graph has a problem.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let registry = crate::registry::registry();
+    let mut out = std::io::stdout().lock();
+    let colours = render::colours(&out);
+    let (mut problems, mut bad) = (0, 0);
+    for graph in &args.graphs {
+        match load(graph, &args.vars, &registry)? {
+            Ok((spec, _)) => {
+                let counts = [Role::Source, Role::Operator, Role::Sink]
+                    .map(|role| render::count(spec.with_role(role).count(), role.noun()));
+                writeln!(out, "ok: {}: {}", spec.dataflow, counts.join(", "))?;
+            }
+            Err(errors) => {
+                if bad > 0 {
+                    writeln!(out)?;
+                }
+                write!(out, "{}", errors.render(colours))?;
+                problems += errors.problems.len();
+                bad += 1;
+            }
+        }
+    }
+    if bad == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let among = if args.graphs.len() > 1 {
+        format!(" in {} of {} graphs", bad, args.graphs.len())
+    } else {
+        String::new()
+    };
+    writeln!(out, "\n{}{among}", render::count_problems(problems))?;
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,79 @@
+//! `tidemill`: dataflow for trading from the command line.
+//!
+//! One file a subcommand, under `commands/`; each gives the process's exit code. Errors print with
+//! what caused them.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod cluster;
+mod commands;
+mod logging;
+mod progress;
+mod registry;
+mod render;
+
+/// Dataflow for trading: the same graph, live, replayed or backtested, gives the same rows.
+#[derive(Debug, Parser)]
+#[command(name = "tidemill", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(commands::run::Args),
+    Test(commands::test::Args),
+    Validate(commands::validate::Args),
+    Checkpoints(commands::checkpoints::Args),
+    DeadLetters(commands::dead_letters::Args),
+    Demo(commands::demo::Args),
+    Plan(commands::plan::Args),
+    Components(commands::components::Args),
+    Schema(commands::schema::Args),
+}
+
+fn main() -> ExitCode {
+    logging::start();
+    let result = match Cli::parse().command {
+        Command::Run(args) => commands::run::run(args),
+        Command::Test(args) => commands::test::run(args),
+        Command::Checkpoints(args) => commands::checkpoints::run(args),
+        Command::DeadLetters(args) => commands::dead_letters::run(args),
+        Command::Demo(args) => commands::demo::run_demo(args),
+        Command::Validate(args) => commands::validate::run(args),
+        Command::Plan(args) => commands::plan::run(args),
+        Command::Components(args) => commands::components::run(args),
+        Command::Schema(args) => commands::schema::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        if is_closed_pipe(&error) {
+            // `tidemill components | head` is no failure.
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: {error}");
+        for cause in error.chain().skip(1) {
+            eprintln!("  caused by: {cause}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

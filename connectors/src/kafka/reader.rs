@@ -1,0 +1,199 @@
+//! One partition: takes what is there, makes it a chunk, hands it over, and waits for more.
+//!
+//! It never waits while it has something to send, so a chunk is as large as what came since the
+//! last one. A worker that is behind stops this partition only: its own queue fills up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::Message as _;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use serde_json::json;
+use tidemill_engine::connector::ConnectorError;
+use tidemill_engine::source::{Chunk, PartitionWriter, Reject, Seqs};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::admin::{ANSWER_TIMEOUT, is_passing};
+use super::client::{Ear, blocking};
+use super::format::RowDecoder;
+
+/// A chunk holds no more bytes of messages than this (and one message more).
+const CHUNK_BYTES_MAX: usize = 16 << 20;
+/// The client wakes the reader; should it ever forget to, this does.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+pub(super) struct Reader {
+    pub(super) partition: i32,
+    topic: String,
+    next: i64,
+    end: Option<i64>,
+    consumer: Arc<BaseConsumer<Ear>>,
+    queue: PartitionQueue<Ear>,
+    decoder: RowDecoder,
+    ear: Ear,
+    suspect: Arc<Notify>,
+    more: Arc<Notify>,
+    seqs: Vec<u64>,
+    rejects: Vec<Reject>,
+}
+
+/// How a look into the queue ended.
+enum Look {
+    /// It is empty, or the chunk is full.
+    More,
+    /// Everything up to the end has been read.
+    End,
+    /// The next offset is not in the log.
+    OutOfRange,
+}
+
+impl Reader {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        topic: String,
+        partition: i32,
+        next: i64,
+        end: Option<i64>,
+        consumer: Arc<BaseConsumer<Ear>>,
+        mut queue: PartitionQueue<Ear>,
+        decoder: RowDecoder,
+        ear: Ear,
+        suspect: Arc<Notify>,
+    ) -> Self {
+        let more = Arc::new(Notify::new());
+        let wake = more.clone();
+        queue.set_nonempty_callback(move || wake.notify_one());
+        Self { partition, topic, next, end, consumer, queue, decoder, ear, suspect, more, seqs: Vec::new(), rejects: Vec::new() }
+    }
+
+    pub(super) async fn run(mut self, mut out: PartitionWriter, chunk_rows: usize, stop: CancellationToken) -> Result<(), ConnectorError> {
+        // The checkpoint must know where this partition began, though no row may come for long.
+        let start = self.chunk();
+        if out.send(start).await.is_err() {
+            return Ok(());
+        }
+        if self.end.is_some_and(|end| self.next >= end) {
+            out.end();
+            return Ok(());
+        }
+        loop {
+            let look = self.look(chunk_rows)?;
+            if !self.seqs.is_empty() || !self.rejects.is_empty() {
+                self.ear.well();
+                let chunk = self.chunk();
+                tokio::select! {
+                    sent = out.send(chunk) => if sent.is_err() { return Ok(()) },
+                    () = stop.cancelled() => return Ok(()),
+                }
+                if matches!(look, Look::More) {
+                    continue;
+                }
+            }
+            match look {
+                Look::More => {}
+                Look::End => {
+                    out.end();
+                    return Ok(());
+                }
+                Look::OutOfRange => return Err(self.out_of_range().await),
+            }
+            tokio::select! {
+                () = self.more.notified() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes messages until there are none, or enough for a chunk.
+    fn look(&mut self, chunk_rows: usize) -> Result<Look, ConnectorError> {
+        let mut bytes = 0;
+        while self.seqs.len() + self.rejects.len() < chunk_rows && bytes < CHUNK_BYTES_MAX {
+            match self.queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => {
+                    let offset = message.offset();
+                    if self.end.is_some_and(|end| offset >= end) {
+                        return Ok(Look::End);
+                    }
+                    self.next = offset + 1;
+                    let (key, payload) = (message.key(), message.payload());
+                    bytes += key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
+                    match self.decoder.push(key, payload, message.timestamp().to_millis()) {
+                        Ok(()) => self.seqs.push(offset as u64),
+                        Err(reason) => self.rejects.push(Reject {
+                            seq: offset as u64,
+                            before: self.seqs.len(),
+                            raw: payload.unwrap_or_default().to_vec(),
+                            key: key.map(<[u8]>::to_vec),
+                            reason,
+                        }),
+                    }
+                    if self.end == Some(self.next) {
+                        return Ok(Look::End);
+                    }
+                }
+                // Behind the last message there may be marks of transactions, which are no messages.
+                Some(Err(KafkaError::PartitionEOF(_))) if self.end.is_some() => return Ok(Look::End),
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                ))) => return Ok(Look::OutOfRange),
+                Some(Err(error)) => self.trouble(&error)?,
+            }
+        }
+        Ok(Look::More)
+    }
+
+    fn chunk(&mut self) -> Chunk {
+        let seqs = std::mem::take(&mut self.seqs);
+        let gapless = seqs.windows(2).all(|w| w[0] + 1 == w[1]);
+        Chunk {
+            rows: self.decoder.finish(),
+            seqs: match seqs.first() {
+                Some(first) if gapless => Seqs::From(*first),
+                _ => Seqs::List(seqs),
+            },
+            position: json!({ "offset": self.next }),
+            rejects: std::mem::take(&mut self.rejects),
+        }
+    }
+
+    async fn out_of_range(&self) -> ConnectorError {
+        let (consumer, topic, partition) = (self.consumer.clone(), self.topic.clone(), self.partition);
+        let asked = blocking(move || {
+            consumer
+                .fetch_watermarks(&topic, partition, ANSWER_TIMEOUT)
+                .map_err(|e| ConnectorError::transient(format!("cannot find the offsets of kafka topic `{topic}`"), e))
+        });
+        match asked.await {
+            Ok((low, high)) => super::source::out_of_range(&self.topic, partition, self.next, low, high),
+            Err(error) => error,
+        }
+    }
+
+    fn trouble(&self, error: &KafkaError) -> Result<(), ConnectorError> {
+        let (topic, partition) = (&self.topic, self.partition);
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        match code {
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicId => {
+                self.suspect.notify_one();
+                Ok(())
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => Err(ConnectorError::Fatal(format!(
+                "not allowed to read kafka topic `{topic}`: grant READ on it to this user, or mend the credentials in `options`"
+            ))),
+            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+                Err(ConnectorError::transient(format!("reading kafka topic `{topic}` partition {partition} failed"), error))
+            }
+            code if is_passing(code) => Ok(()),
+            _ => {
+                tracing::warn!(topic, partition, "kafka: {error}");
+                Ok(())
+            }
+        }
+    }
+}

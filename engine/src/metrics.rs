@@ -1,0 +1,156 @@
+//! What each node counts, for progress lines, logs and the metrics endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+/// Counters of one node, over all workers of this process.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    /// The node.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Rows taken in.
+    pub rows_in: AtomicU64,
+    /// Rows sent on.
+    pub rows_out: AtomicU64,
+    /// Bytes of Arrow memory taken in.
+    pub bytes_in: AtomicU64,
+    /// Rows that came after their watermark.
+    pub late: AtomicU64,
+    /// Input that could not become a row.
+    pub dead_letters: AtomicU64,
+    /// Rows left out because a key column was null.
+    pub null_keys: AtomicU64,
+    /// Keys with state.
+    pub state_keys: AtomicU64,
+    /// Bytes of the last snapshot.
+    pub state_bytes: AtomicU64,
+    /// Rows held until the watermark passes them.
+    pub held: AtomicU64,
+    /// Watermark, nanoseconds; `i64::MIN` before the first.
+    pub watermark: AtomicI64,
+    /// Longest single stall of a worker for a snapshot, nanoseconds.
+    pub stall_max_ns: AtomicU64,
+}
+
+/// A reading of a node's counters.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeReading {
+    /// The node.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Rows taken in.
+    pub rows_in: u64,
+    /// Rows sent on.
+    pub rows_out: u64,
+    /// Bytes taken in.
+    pub bytes_in: u64,
+    /// Late rows.
+    pub late: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Rows with null keys.
+    pub null_keys: u64,
+    /// Keys with state.
+    pub state_keys: u64,
+    /// Bytes of the last snapshot.
+    pub state_bytes: u64,
+    /// Rows held.
+    pub held: u64,
+    /// Watermark, nanoseconds; `None` before the first and after the last row.
+    pub watermark_ns: Option<i64>,
+    /// Longest stall for a snapshot, nanoseconds.
+    pub stall_max_ns: u64,
+}
+
+impl NodeMetrics {
+    fn new(name: &str, kind: &str) -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            rows_in: zero(),
+            rows_out: zero(),
+            bytes_in: zero(),
+            late: zero(),
+            dead_letters: zero(),
+            null_keys: zero(),
+            state_keys: zero(),
+            state_bytes: zero(),
+            held: zero(),
+            watermark: AtomicI64::new(i64::MIN),
+            stall_max_ns: zero(),
+        }
+    }
+
+    /// Reads all counters.
+    pub fn read(&self) -> NodeReading {
+        let watermark = self.watermark.load(Relaxed);
+        NodeReading {
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            rows_in: self.rows_in.load(Relaxed),
+            rows_out: self.rows_out.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            late: self.late.load(Relaxed),
+            dead_letters: self.dead_letters.load(Relaxed),
+            null_keys: self.null_keys.load(Relaxed),
+            state_keys: self.state_keys.load(Relaxed),
+            state_bytes: self.state_bytes.load(Relaxed),
+            held: self.held.load(Relaxed),
+            watermark_ns: (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark),
+            stall_max_ns: self.stall_max_ns.load(Relaxed),
+        }
+    }
+}
+
+/// The counters of a job, node by node.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    nodes: Arc<Vec<NodeMetrics>>,
+    /// Checkpoints committed in this process's view.
+    checkpoints: Arc<AtomicU64>,
+    restarts: Arc<AtomicU64>,
+}
+
+impl Metrics {
+    /// Counters at zero for the nodes of a plan.
+    pub fn new(plan: &crate::plan::Plan) -> Self {
+        let nodes = plan.nodes.iter().map(|n| NodeMetrics::new(&n.name, &n.kind)).collect();
+        Self { nodes: Arc::new(nodes), checkpoints: Arc::default(), restarts: Arc::default() }
+    }
+
+    /// A node's counters.
+    pub fn node(&self, id: usize) -> &NodeMetrics {
+        &self.nodes[id]
+    }
+
+    /// Reads every node's counters, in plan order.
+    pub fn read(&self) -> Vec<NodeReading> {
+        self.nodes.iter().map(NodeMetrics::read).collect()
+    }
+
+    /// Counts a committed checkpoint.
+    pub fn count_checkpoint(&self) {
+        self.checkpoints.fetch_add(1, Relaxed);
+    }
+
+    /// Checkpoints committed.
+    pub fn checkpoints(&self) -> u64 {
+        self.checkpoints.load(Relaxed)
+    }
+
+    /// Counts a restart.
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
+    /// Restarts so far.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
+    }
+}

@@ -1,0 +1,28 @@
+//! Runs a planned graph on timely dataflow.
+//!
+//! A row's way: `source_node` (stamped, watermarked) -> `exchange` (to its key's worker) ->
+//! `operator_node` (aligned, ordered, processed) -> `sink_node` -> `sink_task` (written). Beside it
+//! `coordinator` cuts checkpoints through all of them.
+
+mod align;
+mod control;
+mod coordinator;
+mod exchange;
+mod hold;
+mod input;
+mod intake;
+pub mod job;
+mod operator_node;
+mod restore;
+mod rows;
+mod sink_node;
+mod sink_task;
+mod source_node;
+mod time;
+mod worker;
+
+pub use control::Start;
+pub use job::{BatchRows, CheckpointOptions, Cluster, JobError, RunOptions, begin, run};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! What the coordinator (worker 0) and the workers say to each other, over timely's own channels,
+//! so that one worker and several processes take the same path.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::manifest::{PartitionState, StateFile};
+use crate::checkpoint::{CheckpointStore, Manifest};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::runtime::job::{JobError, RunOptions};
+use crate::runtime::time::Time;
+
+/// From the coordinator to every worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Sources pass into the epoch after `id`; with `halt` they send nothing any more.
+    Checkpoint { id: u64, halt: bool },
+    /// Checkpoint `id` is committed.
+    Committed { id: u64 },
+    /// The run is over: everything lets go.
+    Close,
+}
+
+/// From a worker to the coordinator. JSON values travel as text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Report {
+    /// A node on a worker has done its part of a checkpoint.
+    Ack(Ack),
+    /// A source instance has delivered all its rows.
+    Ended { node: usize, worker: usize },
+    /// Somebody asked this worker's process to stop.
+    StopAsked,
+}
+
+/// A node's part of a checkpoint, on one worker.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Ack {
+    /// The checkpoint.
+    pub id: u64,
+    /// The node.
+    pub node: usize,
+    /// The worker.
+    pub worker: usize,
+    /// Partitions of a source instance: position (JSON text) and newest event time.
+    pub partitions: Vec<(u32, String, i64)>,
+    /// State file, where there is state: path, bytes, keys.
+    pub state: Option<(String, u64, u64)>,
+    /// What sink shards on this worker said (JSON text).
+    pub sinks: Vec<(usize, String)>,
+    /// Why the part could not be done.
+    pub error: Option<String>,
+}
+
+/// What an ack tells a manifest.
+pub fn partition_states(ack: &Ack) -> BTreeMap<u32, PartitionState> {
+    let state = |(id, position, max_ts): &(u32, String, i64)| {
+        let position = serde_json::from_str(position).unwrap_or(Value::Null);
+        (*id, PartitionState { position, max_ts: *max_ts })
+    };
+    ack.partitions.iter().map(state).collect()
+}
+
+/// The state file an ack tells of.
+pub fn state_file(ack: &Ack) -> Option<StateFile> {
+    ack.state.clone().map(|(path, bytes, keys)| StateFile { path, bytes, keys })
+}
+
+/// How a run begins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// Larger than that of any earlier start of the job.
+    pub generation: u64,
+    /// Generation at which this run began from nothing.
+    pub run: u64,
+    /// Whether it begins from nothing now.
+    pub fresh: bool,
+    /// The checkpoint whose content it begins from (0: none).
+    pub checkpoint: u64,
+    /// The first epoch: the id its first checkpoint gets.
+    pub epoch: u64,
+    /// The content it begins from.
+    pub manifest: Option<Manifest>,
+}
+
+/// What all workers of a process share.
+pub struct Shared {
+    /// The graph.
+    pub plan: Arc<Plan>,
+    /// How to run it.
+    pub options: RunOptions,
+    /// Time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where connectors run.
+    pub tokio: Handle,
+    /// Cancelled when connectors should return.
+    pub stop: CancellationToken,
+    /// Cancelled when somebody asks the job to stop in order.
+    pub ask_stop: CancellationToken,
+    /// Checkpoints, if there are any.
+    pub store: Option<CheckpointStore>,
+    /// How the run begins.
+    pub start: Start,
+    /// Sink tasks, to be waited for at the end.
+    pub tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    failure: Mutex<Option<JobError>>,
+    failed: AtomicBool,
+}
+
+impl Shared {
+    /// Shared state of a run.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        plan: Arc<Plan>,
+        options: RunOptions,
+        metrics: Metrics,
+        tokio: Handle,
+        ask_stop: CancellationToken,
+        store: Option<CheckpointStore>,
+        start: Start,
+    ) -> Self {
+        Self {
+            clock: options.clock.clone(),
+            plan,
+            options,
+            metrics,
+            tokio,
+            stop: CancellationToken::new(),
+            ask_stop,
+            store,
+            start,
+            tasks: Mutex::default(),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Stops the run; the first failure is the one reported.
+    pub fn fail(&self, error: JobError) {
+        let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if failure.is_none() {
+            tracing::debug!(%error, "run fails");
+            *failure = Some(error);
+        }
+        drop(failure);
+        self.failed.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
+    /// Whether the run has failed.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Takes the failure.
+    pub fn take_failure(&self) -> Option<JobError> {
+        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+}
+
+/// What the nodes on one worker share.
+pub struct Local {
+    /// Shared with the process's other workers.
+    pub shared: Arc<Shared>,
+    /// This worker.
+    pub index: usize,
+    /// All workers of the job.
+    pub peers: usize,
+    /// The epoch sources should be in.
+    pub epoch: Cell<u64>,
+    /// Sources send nothing any more.
+    pub halt: Cell<bool>,
+    /// Everything lets go.
+    pub close: Cell<bool>,
+    /// Called for every committed checkpoint.
+    pub on_commit: RefCell<Vec<Box<dyn FnMut(u64)>>>,
+    /// Called when the run closes.
+    pub on_close: RefCell<Vec<Box<dyn FnMut()>>>,
+    /// Nodes to schedule when a command has come.
+    pub activators: RefCell<Vec<timely::scheduling::Activator>>,
+    /// To the coordinator.
+    pub reports: UnboundedSender<Report>,
+    /// The frontier past all sinks.
+    pub probe: timely::dataflow::operators::probe::Handle<Time>,
+}
+
+impl Local {
+    /// Fails the run.
+    pub fn fail(&self, node: &str, error: impl std::fmt::Display) {
+        self.shared.fail(JobError::Broken { node: node.to_owned(), reason: error.to_string() });
+    }
+
+    /// The watermark past all sinks; `i64::MAX` when nothing is in flight.
+    pub fn sinks_watermark(&self) -> i64 {
+        self.probe.with_frontier(|f| f.iter().map(|t| t.ts).min().unwrap_or(i64::MAX))
+    }
+
+    /// Acts on a command.
+    pub fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Checkpoint { id, halt } => {
+                self.epoch.set(id + 1);
+                self.halt.set(self.halt.get() || halt);
+            }
+            Command::Committed { id } => {
+                for told in self.on_commit.borrow_mut().iter_mut() {
+                    told(id);
+                }
+            }
+            Command::Close => {
+                self.close.set(true);
+                for told in self.on_close.borrow_mut().iter_mut() {
+                    told();
+                }
+            }
+        }
+        for activator in self.activators.borrow().iter() {
+            activator.activate();
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a sink is: async code that makes rows durable, shard by shard.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::connector::ConnectorError;
+
+/// In which order a sink's rows reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// As they come: per key in event order, at once.
+    Eager,
+    /// In the total order `(ts, _src, _seq)` per shard, each as soon as the watermark passes it.
+    Ordered,
+}
+
+/// How rows are spread over writers.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// One writer a worker, rows stay where they are.
+    Local,
+    /// A fixed number of writers whatever the number of workers; rows go by the hash of `by`
+    /// (all to shard 0 where it is empty).
+    Shards { count: usize, by: Vec<String> },
+}
+
+/// A sink, ready to be opened by each of its shards.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Opens one shard. It fences older writers of the same shard, and puts what they left
+    /// half-done right, before it returns.
+    async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;
+}
+
+/// What the engine hands a shard.
+#[derive(Clone, Debug)]
+pub struct SinkContext {
+    /// Name of the job.
+    pub job: String,
+    /// Name of the node in the graph.
+    pub name: String,
+    /// This shard.
+    pub shard: usize,
+    /// How many there are in this run.
+    pub shards: usize,
+    /// The generation of this run; larger than that of any earlier run of the job.
+    pub generation: u64,
+    /// The generation at which this run began from nothing; a restart keeps it. Progress that an
+    /// earlier run left outside (in a topic) counts only where it carries the same number.
+    pub run: u64,
+    /// Whether the run begins from nothing now (not a restart).
+    pub fresh: bool,
+    /// Id of the checkpoint this run starts from; 0 where it starts from none.
+    pub start_checkpoint: u64,
+    /// Rows' schema, system columns first.
+    pub schema: SchemaRef,
+    /// What every shard of the sink gave to the checkpoint the run starts from, by shard.
+    pub restored: Vec<(usize, Value)>,
+    /// The folder of the graph's file: relative paths start here.
+    pub base: PathBuf,
+    /// Time, for connectors that need it.
+    pub clock: Clock,
+}
+
+/// The writer of one shard. Calls never overlap.
+#[async_trait]
+pub trait SinkWriter: Send {
+    /// Takes rows, in the order the sink's [`Delivery`] promises. May buffer.
+    async fn write(&mut self, rows: RecordBatch) -> Result<(), ConnectorError>;
+
+    /// Makes all rows written so far durable, together with the progress: every row with
+    /// `ts < watermark` has been written. Called when the linger has passed since the first row
+    /// not yet flushed, at the row limit, and before every checkpoint.
+    async fn flush(&mut self, watermark: i64) -> Result<(), ConnectorError>;
+
+    /// Everything before checkpoint `id` has been written and flushed; gives what the checkpoint
+    /// should remember of this shard. Files become visible here.
+    async fn checkpoint(&mut self, _id: u64) -> Result<Value, ConnectorError> {
+        Ok(Value::Null)
+    }
+
+    /// Checkpoint `id` is committed.
+    async fn committed(&mut self, _id: u64) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    /// The run has ended in order (after a last checkpoint and its commit).
+    async fn close(&mut self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+}
+
+/// When written rows are flushed.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushPolicy {
+    /// Longest time a row waits for a flush; zero flushes as soon as the queue is empty.
+    pub linger: Duration,
+    /// Most rows that wait for a flush.
+    pub rows_max: usize,
+}
+
+impl Default for FlushPolicy {
+    fn default() -> Self {
+        Self { linger: Duration::from_millis(5), rows_max: 65_536 }
+    }
+}

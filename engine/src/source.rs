@@ -1,0 +1,181 @@
+//! What a source is: async code that fills partitions with chunks of rows.
+//!
+//! A source reads one or more *partitions*, each an ordered log with positions (a Kafka partition,
+//! a merged set of files, a generator). The engine adds `ts`, `_src` and `_seq`, keeps each
+//! partition's watermark, applies the late-row policy and remembers positions in checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::connector::ConnectorError;
+
+/// Where a partition's reader stands: whatever the source needs to go on after the last row of a
+/// chunk. It is stored in checkpoints, so it must stay readable by later versions.
+pub type Position = Value;
+
+/// A source, ready to be opened by each of its instances.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Reads until the data ends or `cx.stop` is cancelled. It declares its partitions first with
+    /// [`SourceContext::ready`], resumes each from `cx.restored`, and must not buffer without bound.
+    ///
+    /// Partitions are held back one by one (those ahead in event time wait for the others), so a
+    /// full queue of one must never keep another's rows from being sent.
+    async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError>;
+}
+
+/// Rows of one partition, in log order.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The rows, in the columns the source planned (no system columns).
+    pub rows: RecordBatch,
+    /// Each row's position in the partition, increasing.
+    pub seqs: Seqs,
+    /// Where to resume after this chunk.
+    pub position: Position,
+    /// Input that could not become a row, with its place among the rows.
+    pub rejects: Vec<Reject>,
+}
+
+/// Positions of a chunk's rows.
+#[derive(Debug)]
+pub enum Seqs {
+    /// `start`, `start + 1`, …
+    From(u64),
+    /// One each (a Kafka log has holes).
+    List(Vec<u64>),
+}
+
+/// Input that could not become a row.
+#[derive(Clone, Debug)]
+pub struct Reject {
+    /// Its position in the partition.
+    pub seq: u64,
+    /// How many rows of the chunk come before it.
+    pub before: usize,
+    /// The bytes as they came.
+    pub raw: Vec<u8>,
+    /// The message key as it came, where there is one.
+    pub key: Option<Vec<u8>>,
+    /// Why it was refused: lowercase, no full stop, with the column where there is one.
+    pub reason: String,
+}
+
+/// What the engine hands a source instance.
+pub struct SourceContext {
+    /// Name of the node in the graph.
+    pub name: String,
+    /// This instance: it reads the partitions `p` with `p % instances == instance`.
+    pub instance: usize,
+    /// How many instances the source has in the job.
+    pub instances: usize,
+    /// Positions to resume from, by partition: for every partition any instance ever read.
+    pub restored: BTreeMap<u32, Position>,
+    /// Rows a chunk should have at most.
+    pub chunk_rows: usize,
+    /// Time, for connectors that need it.
+    pub clock: Clock,
+    /// Cancelled when the job stops.
+    pub stop: CancellationToken,
+    /// Positions of this instance's partitions in the last committed checkpoint.
+    pub committed: watch::Receiver<BTreeMap<u32, Position>>,
+    /// Where partitions are announced.
+    pub events: mpsc::UnboundedSender<SourceEvent>,
+    /// Wakes the worker that reads this instance.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A source instance's word to its worker.
+pub enum SourceEvent {
+    /// A partition, the queue its chunks come from, and whether a closed queue is the end of its data.
+    Partition(u32, mpsc::Receiver<Chunk>, Arc<AtomicBool>),
+    /// All partitions known at the start have been announced: watermarks may move.
+    Ready,
+}
+
+/// Chunks a partition may have waiting for its worker.
+pub const CHUNKS_QUEUED_MAX: usize = 4;
+
+impl SourceContext {
+    /// Announces the partitions this instance reads now, in their order; call it once, first.
+    pub fn ready(&self, partitions: &[u32]) -> Vec<PartitionWriter> {
+        let writers = partitions.iter().map(|id| self.partition(*id)).collect();
+        let _ = self.events.send(SourceEvent::Ready);
+        (self.wake)();
+        writers
+    }
+
+    /// Announces a partition that appeared after the start.
+    pub fn add_partition(&self, id: u32) -> PartitionWriter {
+        let writer = self.partition(id);
+        (self.wake)();
+        writer
+    }
+
+    fn partition(&self, id: u32) -> PartitionWriter {
+        let (tx, rx) = mpsc::channel(CHUNKS_QUEUED_MAX);
+        let ended = Arc::new(AtomicBool::new(false));
+        let _ = self.events.send(SourceEvent::Partition(id, rx, ended.clone()));
+        PartitionWriter { id, tx, ended, wake: self.wake.clone() }
+    }
+}
+
+/// The write side of one partition.
+///
+/// A partition has ended when [`end`](Self::end) was called, or when the source's `run` returned
+/// well before it was told to stop. Just dropping the writer, as an error or a panic does, says
+/// nothing: a failure never looks like the end of the data.
+pub struct PartitionWriter {
+    id: u32,
+    tx: mpsc::Sender<Chunk>,
+    ended: Arc<AtomicBool>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// The job is stopping: the source should return.
+#[derive(Debug, thiserror::Error)]
+#[error("the job is stopping")]
+pub struct Stopped;
+
+impl PartitionWriter {
+    /// The partition.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Sends a chunk, waiting while the worker is behind.
+    pub async fn send(&mut self, chunk: Chunk) -> Result<(), Stopped> {
+        self.tx.send(chunk).await.map_err(|_| Stopped)?;
+        (self.wake)();
+        Ok(())
+    }
+
+    /// Says that the partition has ended for good.
+    pub fn end(self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Sends a chunk from a blocking thread.
+    pub fn blocking_send(&mut self, chunk: Chunk) -> Result<(), Stopped> {
+        self.tx.blocking_send(chunk).map_err(|_| Stopped)?;
+        (self.wake)();
+        Ok(())
+    }
+}
+
+impl Drop for PartitionWriter {
+    fn drop(&mut self) {
+        // The queue closes with `tx`; the worker must look at it once more to see the end.
+        let (closed, _) = mpsc::channel(1);
+        self.tx = closed;
+        (self.wake)();
+    }
+}

@@ -1,0 +1,19 @@
+//! Sinks, one folder or file per system.
+
+use tidemill_engine::registry::Registry;
+
+pub mod conformance;
+pub mod jsonl;
+pub mod kafka;
+pub mod null;
+pub mod parquet;
+pub mod stdout;
+
+/// Adds every sink kind.
+pub fn register(registry: &mut Registry) {
+    registry.sink::<jsonl::Jsonl>();
+    registry.sink::<kafka::Kafka>();
+    registry.sink::<null::Null>();
+    registry.sink::<parquet::Parquet>();
+    registry.sink::<stdout::Stdout>();
+}

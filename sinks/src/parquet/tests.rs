@@ -1,0 +1,137 @@
+use std::path::Path as FsPath;
+
+use arrow::datatypes::Int64Type;
+use arrow::array::AsArray;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::json;
+
+use super::*;
+use crate::conformance::{Case, check_sink, context, plan_context, rows, stream};
+
+fn plan(with: serde_json::Value, base: &FsPath) -> Result<SinkPlan, Vec<String>> {
+    let params = serde_json::from_value(with).unwrap();
+    Parquet::plan(params, &stream(), &plan_context(base)).map_err(|p| p.iter().map(|p| p.to_string()).collect())
+}
+
+/// Every row of every file below a folder, with the file's Hive folder in front.
+fn contents(folder: &FsPath) -> Vec<String> {
+    let mut rows = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&at) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            assert!(path.extension().is_some_and(|e| e == "parquet"), "{path:?} is left over");
+            let file = std::fs::File::open(&path).unwrap();
+            let hive = at.strip_prefix(folder).unwrap().display().to_string();
+            for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+                let mut encoder = tidemill_engine::json::Encoder::new(
+                    crate::conformance::schema(),
+                    tidemill_engine::json::EncodeOptions { origin: true, lines: false },
+                );
+                let batch = batch.unwrap();
+                rows.extend(encoder.encode(&batch).iter().map(|r| format!("{hive} {}", String::from_utf8_lossy(r))));
+            }
+        }
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_hold_each_row_once_whatever_crashes() {
+    for by in [json!([]), json!(["date"]), json!(["date", "symbol"])] {
+        let folder = tempfile::tempdir().unwrap();
+        let with = json!({"url": "archive", "partition_by": by, "row_group_rows": 16});
+        let case = Case {
+            plan: &|base| plan(with.clone(), base).unwrap(),
+            contents: &|base| contents(&base.join("archive")),
+        };
+        let rows = check_sink(folder.path(), &case).await;
+        assert_eq!(rows.len(), 480);
+        if by == json!(["date", "symbol"]) {
+            assert!(rows[0].starts_with("date=2024-01-01/symbol=S%202%2Fx "), "{}", rows[0]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn big_files_are_cut_and_stay_invisible_until_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    let with = json!({"url": "a", "compression": "none", "dictionary": false, "file_mb": 10, "row_group_rows": 20_000});
+    let sink = plan(with, base).unwrap().sink;
+    let mut writer = sink.open(context(base, 0, Vec::new())).await.unwrap();
+    for i in 0..130 {
+        writer.write(rows(i * 10_000..(i + 1) * 10_000)).await.unwrap();
+    }
+    let visible = || std::fs::read_dir(base.join("a")).unwrap().filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "parquet").count();
+    assert_eq!(visible(), 0);
+    assert!(std::fs::read_dir(base.join("a")).unwrap().count() > 0, "no part of a big file was sent early");
+    let kept = writer.checkpoint(1).await.unwrap();
+    let files = kept["files"].as_array().unwrap();
+    assert!(files.len() > 1 && visible() == files.len(), "{kept}");
+    assert_eq!(files.iter().map(|f| f["rows"].as_u64().unwrap()).sum::<u64>(), 1_300_000);
+    for file in files {
+        let path = base.join("a").join(file["path"].as_str().unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), file["bytes"].as_u64().unwrap());
+        let batches = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap().build().unwrap();
+        let ts: Vec<i64> = batches
+            .flat_map(|b| {
+                let ts = arrow::compute::cast(b.unwrap().column(0), &arrow::datatypes::DataType::Int64).unwrap();
+                ts.as_primitive::<Int64Type>().values().to_vec()
+            })
+            .collect();
+        assert!(ts.is_sorted());
+        assert_eq!((ts[0], ts[ts.len() - 1]), (file["min_ts"].as_i64().unwrap(), file["max_ts"].as_i64().unwrap()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_is_fenced_and_its_files_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    let sink = plan(json!({"url": "a"}), base).unwrap().sink;
+    let open = async |generation, start| {
+        sink.open(SinkContext { generation, ..context(base, start, Vec::new()) }).await
+    };
+    std::fs::create_dir_all(base.join("a")).unwrap();
+    std::fs::write(base.join("a/foreign.parquet"), b"not ours").unwrap();
+    let mut zombie = open(1, 0).await.unwrap();
+    zombie.write(rows(0..10)).await.unwrap();
+    let mut heir = open(2, 0).await.unwrap();
+    zombie.checkpoint(1).await.unwrap();
+    heir.write(rows(0..10)).await.unwrap();
+    heir.checkpoint(1).await.unwrap();
+    heir.committed(1).await.unwrap();
+    std::fs::remove_file(base.join("a/foreign.parquet")).expect("files of others stay");
+    assert_eq!(contents(&base.join("a")).len(), 10);
+    let late = open(1, 0).await.err().unwrap();
+    assert!(matches!(&late, ConnectorError::Fenced(m) if m.contains("a newer run (2)")), "{late}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    let with = json!({"url": "", "partition_by": ["sybmol", "price"], "compression": "rar", "file_mb": 0});
+    let problems = plan(with, base).err().unwrap();
+    let paths: Vec<&str> = problems.iter().map(|p| p.split(':').next().unwrap()).collect();
+    assert_eq!(paths, ["partition_by[0]", "partition_by[1]", "compression", "file_mb", "url"], "{problems:?}");
+    assert!(problems[0].contains("did you mean `symbol`?"), "{problems:?}");
+    std::fs::write(base.join("file"), b"").unwrap();
+    let sink = plan(json!({"url": "file/a"}), base).unwrap().sink;
+    let error = sink.open(context(base, 0, Vec::new())).await.err().unwrap();
+    assert!(matches!(&error, ConnectorError::Fatal(m) if m.contains("file/a")), "{error}");
+    // The folder turns into a file while the job runs.
+    let sink = plan(json!({"url": "b"}), base).unwrap().sink;
+    let mut writer = sink.open(context(base, 0, Vec::new())).await.unwrap();
+    writer.write(rows(0..5)).await.unwrap();
+    std::fs::remove_dir(base.join("b")).unwrap();
+    std::fs::write(base.join("b"), b"").unwrap();
+    let error = writer.checkpoint(1).await.unwrap_err();
+    assert!(error.to_string().contains("b/job.out.after-"), "{error}");
+}

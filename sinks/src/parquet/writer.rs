@@ -1,0 +1,224 @@
+//! The writer of one shard: a file per folder, encoded on a blocking thread.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde_json::{Value, json};
+use tidemill_engine::connector::ConnectorError;
+use tidemill_engine::row;
+use tidemill_engine::sink::{SinkContext, SinkWriter};
+use tidemill_engine::storage::Location;
+
+use super::name::FileName;
+use super::partition::{Column, Splitter};
+use super::upload::{self, Upload};
+use super::{Params, remove_leftovers};
+
+/// Folders that may be written to between two checkpoints.
+const FOLDERS_MAX: usize = 1000;
+
+/// How files are encoded.
+pub fn properties(compression: Compression, params: &Params) -> WriterProperties {
+    let sorted = SortingColumn { column_idx: 0, descending: false, nulls_first: false };
+    let mut properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_max_row_group_row_count(Some(params.row_group_rows))
+        .set_dictionary_enabled(params.dictionary)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_sorting_columns(Some(vec![sorted]))
+        .set_created_by(concat!("tidemill ", env!("CARGO_PKG_VERSION")).into());
+    // Times and positions rise: their differences are small, and a dictionary of them is a waste.
+    for name in [row::TS, row::SEQ] {
+        let path = ColumnPath::from(name);
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+    }
+    properties.build()
+}
+
+/// A file that takes rows.
+struct Open {
+    parquet: ArrowWriter<Vec<u8>>,
+    upload: Upload,
+    relative: String,
+    rows: usize,
+    range: (i64, i64),
+}
+
+/// A file that waits for its checkpoint.
+struct Closed {
+    upload: Upload,
+    relative: String,
+    rows: usize,
+    range: (i64, i64),
+}
+
+/// The writer of one shard.
+pub struct Writer {
+    location: Location,
+    local: Option<PathBuf>,
+    columns: Vec<Column>,
+    splitter: Option<Splitter>,
+    properties: WriterProperties,
+    file_bytes: usize,
+    cx: SinkContext,
+    /// The last checkpoint.
+    after: u64,
+    /// Files begun since.
+    files: usize,
+    open: BTreeMap<String, Open>,
+    closed: Vec<Closed>,
+    swept: bool,
+}
+
+impl Writer {
+    /// A writer with no file yet.
+    pub fn new(
+        location: Location,
+        local: Option<PathBuf>,
+        columns: Vec<Column>,
+        properties: WriterProperties,
+        file_bytes: usize,
+        cx: SinkContext,
+    ) -> Self {
+        Self {
+            location,
+            local,
+            columns,
+            splitter: None,
+            properties,
+            file_bytes,
+            after: cx.start_checkpoint,
+            cx,
+            files: 0,
+            open: BTreeMap::new(),
+            closed: Vec::new(),
+            swept: false,
+        }
+    }
+
+    fn begin(&mut self, folder: &str) -> Result<Open, ConnectorError> {
+        if self.open.len() >= FOLDERS_MAX {
+            let hint = "partition by fewer columns, or take checkpoints more often";
+            let what = format!("more than {FOLDERS_MAX} folders of `{}` between two checkpoints", self.location.display);
+            return Err(ConnectorError::fatal(what, hint));
+        }
+        let file =
+            FileName { after: self.after, shard: self.cx.shard, number: self.files, generation: self.cx.generation };
+        self.files += 1;
+        let relative = format!("{folder}{}", file.name(&self.cx.job, &self.cx.name));
+        // The folder is spelled out already; `join` would do it once more.
+        let path = format!("{}/{relative}", self.location.path);
+        let path = Path::parse(path).map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
+        let parquet = ArrowWriter::try_new(Vec::new(), self.cx.schema.clone(), Some(self.properties.clone()))
+            .map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
+        Ok(Open { parquet, upload: Upload::new(path), relative, rows: 0, range: (i64::MAX, i64::MIN) })
+    }
+
+    async fn append(&mut self, folder: String, rows: RecordBatch) -> Result<(), ConnectorError> {
+        let mut file = match self.open.remove(&folder) {
+            Some(file) => file,
+            None => self.begin(&folder)?,
+        };
+        file.rows += rows.num_rows();
+        let ts = row::ts(&rows);
+        if let (Some(min), Some(max)) = (ts.iter().min(), ts.iter().max()) {
+            file.range = (file.range.0.min(*min), file.range.1.max(*max));
+        }
+        let (mut file, bytes) = encode(file, move |parquet| parquet.write(&rows)).await?;
+        file.upload.push(self.location.store.as_ref(), bytes).await?;
+        let big = file.upload.bytes() + file.parquet.in_progress_size() >= self.file_bytes;
+        if big {
+            let closed = self.finish(file).await?;
+            self.closed.push(closed);
+        } else {
+            self.open.insert(folder, file);
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, file: Open) -> Result<Closed, ConnectorError> {
+        let (mut file, bytes) = encode(file, |parquet| parquet.finish().map(drop)).await?;
+        file.upload.push(self.location.store.as_ref(), bytes).await?;
+        let Open { upload, relative, rows, range, .. } = file;
+        Ok(Closed { upload, relative, rows, range })
+    }
+}
+
+/// Runs `work` on a blocking thread; gives the file back with the bytes that came out.
+async fn encode(
+    mut file: Open,
+    work: impl FnOnce(&mut ArrowWriter<Vec<u8>>) -> parquet::errors::Result<()> + Send + 'static,
+) -> Result<(Open, Vec<u8>), ConnectorError> {
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&mut file.parquet);
+        let bytes = std::mem::take(file.parquet.inner_mut());
+        match result {
+            Ok(()) => Ok((file, bytes)),
+            Err(e) => Err(ConnectorError::fatal(format!("cannot encode `{}`", file.relative), e)),
+        }
+    });
+    done.await.unwrap_or_else(|e| Err(ConnectorError::fatal("the Parquet encoder stopped", e)))
+}
+
+#[async_trait]
+impl SinkWriter for Writer {
+    async fn write(&mut self, rows: RecordBatch) -> Result<(), ConnectorError> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let fail = |e| ConnectorError::fatal("cannot split rows by folder", e);
+        let splitter = match &self.splitter {
+            Some(splitter) => splitter,
+            None => self.splitter.insert(Splitter::new(self.columns.clone(), &self.cx.schema).map_err(fail)?),
+        };
+        for (folder, rows) in splitter.split(&rows).map_err(fail)? {
+            self.append(folder, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, _: i64) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self, id: u64) -> Result<Value, ConnectorError> {
+        for file in std::mem::take(&mut self.open).into_values() {
+            let closed = self.finish(file).await?;
+            self.closed.push(closed);
+        }
+        let mut files = Vec::new();
+        for file in self.closed.drain(..) {
+            let (bytes, path) = (file.upload.bytes(), file.upload.path().clone());
+            file.upload.complete(self.location.store.as_ref()).await?;
+            if let Some(root) = self.local.clone() {
+                let relative = file.relative.clone();
+                let synced = tokio::task::spawn_blocking(move || upload::sync(&root, &relative)).await;
+                let synced = synced.map_err(std::io::Error::other).and_then(|r| r);
+                synced.map_err(|e| crate::jsonl::failed(std::path::Path::new(path.as_ref()), &e))?;
+            }
+            let (min, max) = file.range;
+            files.push(json!({"path": file.relative, "rows": file.rows, "min_ts": min, "max_ts": max, "bytes": bytes}));
+        }
+        self.after = id;
+        self.files = 0;
+        Ok(json!({ "files": files }))
+    }
+
+    async fn committed(&mut self, _: u64) -> Result<(), ConnectorError> {
+        // A zombie that was writing while this run opened has lost every commit by now.
+        if self.cx.shard == 0 && !std::mem::replace(&mut self.swept, true) {
+            remove_leftovers(&self.location, &self.cx).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! What the integration tests share: the kinds of every room, and graphs read and planned.
+
+use std::path::{Path, PathBuf};
+
+use tidemill_engine::clock::Clock;
+use tidemill_engine::plan::{self, Plan};
+use tidemill_engine::registry::Registry;
+use tidemill_engine::spec::{Spec, SpecErrors};
+
+/// Every kind.
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    tidemill_connectors::register(&mut registry);
+    tidemill_operators::register(&mut registry);
+    tidemill_sinks::register(&mut registry);
+    registry
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
+}
+
+/// Reads and plans a graph from text with an empty environment; `base` is where its relative paths
+/// start, `file` what messages call it.
+pub async fn plan_text(
+    text: &str,
+    file: &str,
+    base: &Path,
+    registry: &Registry,
+) -> Result<(Spec, Plan), SpecErrors> {
+    let (spec, mut errors) = Spec::parse_lenient(text, file, &[], &|_| None)?;
+    match plan::plan(&spec, registry, base.to_owned(), Clock::default()).await {
+        Ok(plan) if errors.is_empty() => Ok((spec, plan)),
+        Ok(_) => Err(errors),
+        Err(problems) => {
+            errors.extend(spec.errors(problems));
+            Err(errors)
+        }
+    }
+}
+
+/// The folder of real market data, or `None` where it is absent (said loudly; a failure in CI).
+pub fn data() -> Option<PathBuf> {
+    let folder = std::env::var_os("TIDEMILL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    if folder.is_dir() {
+        return folder.canonicalize().ok();
+    }
+    skipped(&format!("no market data in {}", folder.display()));
+    None
+}
+
+/// Says loudly that a test did not run; a failure in CI.
+pub fn skipped(reason: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "in CI nothing may be skipped: {reason}");
+    eprintln!("SKIPPED, NOT TESTED: {reason}");
+    if let Some(log) = std::env::var_os("TIDEMILL_SKIPPED_LOG")
+        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(log)
+    {
+        use std::io::Write;
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        let _ = writeln!(file, "{name}: {reason}");
+    }
+}
+
+/// The Kafka broker's address, or `None` where there is none (said loudly; a failure in CI).
+pub fn kafka() -> Option<String> {
+    let address = std::env::var("TIDEMILL_TEST_KAFKA").ok();
+    if address.is_none() {
+        skipped("no Kafka: scripts/services start kafka; eval \"$(scripts/services env)\"");
+    }
+    address
+}
+
+/// The `tidemill` binary that was built beside the tests.
+pub fn binary() -> PathBuf {
+    let deps = std::env::current_exe().unwrap_or_default();
+    let folder = deps.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    let binary = folder.join("tidemill");
+    assert!(binary.is_file(), "{} is missing: run `cargo build --workspace` first (make test does)", binary.display());
+    binary
+}
+
+/// A shipped graph's text.
+pub fn dataflow(name: &str) -> String {
+    let path = root().join("dataflows").join(format!("{name}.yaml"));
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Replaces the whole stanza `  name:` (in two-space indentation) of a graph by `stanza`.
+pub fn with_node(graph: &str, name: &str, stanza: &str) -> String {
+    let mut out = String::new();
+    let mut skipping = false;
+    let mut found = false;
+    for line in graph.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if skipping && (indent > 2 || line.trim().is_empty()) {
+            continue;
+        }
+        skipping = line.starts_with(&format!("  {name}:"));
+        if skipping {
+            found = true;
+            out.push_str(stanza.trim_end());
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    assert!(found, "the graph has no node `{name}`");
+    out
+}
