@@ -53,7 +53,11 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
             End::MayPass(what) if store.is_none() || stop.is_cancelled() => bail!("{what}"),
             End::MayPass(what) => {
                 let wait = Duration::from_millis(200 << attempt.min(6));
-                tracing::warn!(what, attempt = attempt + 1, "all processes restart from the last checkpoint");
+                tracing::warn!(
+                    what,
+                    attempt = attempt + 1,
+                    "all processes restart from the last checkpoint"
+                );
                 std::thread::sleep(wait);
             }
         }
@@ -82,7 +86,11 @@ impl Members {
                 .stdin(Stdio::piped())
                 .spawn()
                 .with_context(|| format!("cannot start process {process}"))?;
-            let welcome = Welcome { process, addresses: addresses.clone(), start: start.clone() };
+            let welcome = Welcome {
+                process,
+                addresses: addresses.clone(),
+                start: start.clone(),
+            };
             if let Some(stdin) = &mut child.stdin {
                 writeln!(stdin, "{}", serde_json::to_string(&welcome)?)?;
             }
@@ -99,8 +107,16 @@ impl Members {
                 match child.try_wait()? {
                     None => {}
                     Some(status) if status.success() => done += 1,
-                    Some(status) if status.code().is_some_and(|c| c != i32::from(MAY_PASS) && c != 101) => return Ok(End::Failed),
-                    Some(status) => return Ok(End::MayPass(format!("process {process} ended: {status}"))),
+                    Some(status)
+                        if status
+                            .code()
+                            .is_some_and(|c| c != i32::from(MAY_PASS) && c != 101) =>
+                    {
+                        return Ok(End::Failed);
+                    }
+                    Some(status) => {
+                        return Ok(End::MayPass(format!("process {process} ended: {status}")));
+                    }
                 }
             }
             if done == self.0.len() {
@@ -128,20 +144,31 @@ impl Drop for Members {
 
 fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
     // All are held until all are known, so that no two are the same.
-    let listeners: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let listeners: Result<Vec<_>, _> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect();
     let listeners = listeners.context("cannot find free ports")?;
-    Ok(listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<_, _>>()?)
+    Ok(listeners
+        .iter()
+        .map(|l| l.local_addr().map(|a| a.to_string()))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Runs as one of several processes.
 pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Result<ExitCode> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("the launcher is gone")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("the launcher is gone")?;
     let welcome: Welcome = serde_json::from_str(&line).context("the launcher sent no welcome")?;
     // A lost peer shows as a panic of timely's network threads: the launcher restarts everybody.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().name().is_some_and(|n| n.starts_with("timely:")) {
+        if std::thread::current()
+            .name()
+            .is_some_and(|n| n.starts_with("timely:"))
+        {
             tracing::debug!(%info, "a peer is gone");
         } else {
             report(info);
@@ -149,7 +176,11 @@ pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Res
         std::process::exit(MAY_PASS.into());
     }));
     let first = welcome.process == 0;
-    options.cluster = Some(Cluster { process: welcome.process, addresses: welcome.addresses, start: welcome.start });
+    options.cluster = Some(Cluster {
+        process: welcome.process,
+        addresses: welcome.addresses,
+        start: welcome.start,
+    });
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     let told = stop.clone();
@@ -168,12 +199,18 @@ pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Res
             let _ = tokio::signal::ctrl_c().await;
         }
     });
-    let show = if first { how.progress } else { ShowProgress::Off };
+    let show = if first {
+        how.progress
+    } else {
+        ShowProgress::Off
+    };
     match run_plan(plan, &options, &runtime, stop, show) {
         Ok(code) => Ok(code),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let passes = error.downcast_ref::<tidemill_engine::runtime::JobError>().is_some_and(|e| e.may_pass());
+            let passes = error
+                .downcast_ref::<tidemill_engine::runtime::JobError>()
+                .is_some_and(|e| e.may_pass());
             std::process::exit(if passes { MAY_PASS.into() } else { 1 });
         }
     }

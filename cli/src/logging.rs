@@ -15,7 +15,9 @@ pub fn above(lines: Option<MultiProgress>) {
 
 /// Starts logging; `TIDEMILL_LOG` or `RUST_LOG` choose what is logged (default: info).
 pub fn start() {
-    let text = std::env::var("TIDEMILL_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_else(|_| "info".into());
+    let text = std::env::var("TIDEMILL_LOG")
+        .or_else(|_| std::env::var("RUST_LOG"))
+        .unwrap_or_else(|_| "info".into());
     let filter = EnvFilter::try_new(&text).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -299,7 +299,7 @@ impl Source for ParquetSource {
             let (at, mut row) = start.map_or((None, 0), |(at, row)| (Some(at), row));
             let mut merge = merge::Merge::new(inputs.clone(), layout, cx.chunk_rows, runtime.clone(), at.as_ref())?;
             let mut positions = position::Writer::default();
-            while let Some(rows) = merge.next()? {
+            while let Some(rows) = merge.next_rows()? {
                 let seqs = Seqs::From(row);
                 row += rows.num_rows() as u64;
                 let position = positions.write(&inputs, merge.at(), row);
@@ -315,6 +315,7 @@ impl Source for ParquetSource {
                     return Ok(());
                 }
             }
+            writer.end();
             Ok(())
         };
         blocking(read).await

@@ -131,6 +131,7 @@ impl<F: Format> Source for RecordFiles<F> {
                     }
                 }
             }
+            writer.end();
             Ok(())
         };
         crate::parquet::blocking(read).await

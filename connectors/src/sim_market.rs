@@ -295,7 +295,7 @@ struct SimSource {
 
 impl SimSource {
     /// Makes chunks until the end or until nobody wants them.
-    fn generate(&self, cx: &SourceContext, mut market: Market, writer: &mut PartitionWriter) -> Result<(), ConnectorError> {
+    fn generate(&self, cx: &SourceContext, mut market: Market, mut writer: PartitionWriter) -> Result<(), ConnectorError> {
         let runtime = tokio::runtime::Handle::current();
         let rows_max = self.params.rows.unwrap_or(u64::MAX);
         let watch = cx.clock.start();
@@ -321,7 +321,7 @@ impl SimSource {
                     tokio::select! {
                         biased;
                         () = cx.stop.cancelled() => Err(Stopped),
-                        sent = self.paced(last, from, &watch, writer, chunk) => sent,
+                        sent = self.paced(last, from, &watch, &mut writer, chunk) => sent,
                     }
                 });
                 if sent.is_err() {
@@ -329,6 +329,7 @@ impl SimSource {
                 }
             }
             if first + n >= rows_max || next.ts >= self.end {
+                writer.end();
                 return Ok(());
             }
         }
@@ -365,9 +366,9 @@ impl Source for SimSource {
                 .map_err(|e| ConnectorError::fatal("cannot go on from the checkpoint: the market's position is not readable", e))?,
         };
         let mut writers = cx.ready(&[0]);
-        let Some(mut writer) = writers.pop() else { return Ok(()) };
+        let Some(writer) = writers.pop() else { return Ok(()) };
         let source = self.clone();
-        crate::parquet::blocking(move || source.generate(&cx, market, &mut writer)).await
+        crate::parquet::blocking(move || source.generate(&cx, market, writer)).await
     }
 }
 

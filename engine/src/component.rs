@@ -162,7 +162,8 @@ impl StreamInfo {
         if data_type.is_numeric() {
             return Ok(i);
         }
-        Err(Problem::new(path, format!("column `{name}` of `{}` is {data_type}, not a number", self.name)))
+        let t = crate::schema::type_name(data_type);
+        Err(Problem::new(path, format!("column `{name}` of `{}` is {t}, not a number", self.name)))
     }
 
     /// Checks key columns: present, and of a type that can be a key. Collects every problem.
@@ -174,7 +175,7 @@ impl StreamInfo {
             match self.column(&at, name) {
                 Ok(index) if crate::keys::is_key_type(self.schema.field(index).data_type()) => indices.push(index),
                 Ok(index) => {
-                    let t = self.schema.field(index).data_type();
+                    let t = crate::schema::type_name(self.schema.field(index).data_type());
                     problems.push(
                         Problem::new(at, format!("column `{name}` is {t}, which cannot be a key"))
                             .hint("keys are text, integers, booleans or dates"),

@@ -24,28 +24,19 @@ pub fn parse<P: DeserializeOwned>(with: Value, schema: &Value) -> Result<P, Prob
         Value::Null => Map::new(),
         Value::Object(fields) => fields,
         other => {
-            return Err(vec![Problem::new(
-                "",
-                format!("expected fields, found {}", describe(&other)),
-            )]);
+            return Err(vec![Problem::new("", format!("expected fields, found {}", describe(&other)))]);
         }
     };
-    let mut reader = Reader {
-        fields,
-        schema,
-        problems: Problems::new(),
-        replaced: BTreeSet::new(),
-    };
+    let mut reader = Reader { fields, schema, problems: Problems::new(), replaced: BTreeSet::new() };
     reader.unknown_fields();
     reader.missing_fields();
     let mut coerced: BTreeSet<String> = BTreeSet::new();
     loop {
-        let error =
-            match serde_path_to_error::deserialize::<_, P>(Value::Object(reader.fields.clone())) {
-                Ok(params) if reader.problems.is_empty() => return Ok(params),
-                Ok(_) => return Err(reader.problems),
-                Err(error) => error,
-            };
+        let error = match serde_path_to_error::deserialize::<_, P>(Value::Object(reader.fields.clone())) {
+            Ok(params) if reader.problems.is_empty() => return Ok(params),
+            Ok(_) => return Err(reader.problems),
+            Err(error) => error,
+        };
         let path = match error.path().to_string() {
             path if path == "." => String::new(),
             path => path,
@@ -75,17 +66,11 @@ impl Reader<'_> {
         if known.is_empty() && !closed {
             return;
         }
-        let unknown: Vec<String> = self
-            .fields
-            .keys()
-            .filter(|k| !known.contains(k))
-            .cloned()
-            .collect();
+        let unknown: Vec<String> = self.fields.keys().filter(|k| !known.contains(k)).cloned().collect();
         for name in unknown {
             self.fields.shift_remove(&name);
             let problem = Problem::new(name.clone(), format!("unknown field `{name}`")).at_key();
-            self.problems
-                .push(problem.hint_names(&name, known.iter().map(String::as_str)));
+            self.problems.push(problem.hint_names(&name, known.iter().map(String::as_str)));
         }
     }
 
@@ -94,11 +79,7 @@ impl Reader<'_> {
         for name in required.into_iter().flatten().filter_map(Value::as_str) {
             if self.fields.get(name).is_none_or(Value::is_null) {
                 // A field left empty (`every:`) is pointed at; one that is not there, its block is.
-                let at = if self.fields.contains_key(name) {
-                    name
-                } else {
-                    ""
-                };
+                let at = if self.fields.contains_key(name) { name } else { "" };
                 let problem = Problem::new(at, format!("missing field `{name}`"));
                 self.problems.push(self.with_description(problem, name));
                 self.replace(name);
@@ -112,9 +93,7 @@ impl Reader<'_> {
         if self.replaced.contains(&top) {
             return false;
         }
-        if let Some(name) = message
-            .strip_prefix("missing field `")
-            .and_then(|r| r.split('`').next())
+        if let Some(name) = message.strip_prefix("missing field `").and_then(|r| r.split('`').next())
             && path.is_empty()
             && self.replaced.contains(name)
         {
@@ -133,9 +112,7 @@ impl Reader<'_> {
         let required = self.schema.get("required").and_then(Value::as_array);
         let required = required.is_some_and(|names| names.iter().any(|n| n == name));
         match self.find(name).filter(|_| required) {
-            Some(schema) => self
-                .fields
-                .insert(name.to_owned(), placeholder(self.schema, schema, 0)),
+            Some(schema) => self.fields.insert(name.to_owned(), placeholder(self.schema, schema, 0)),
             None => self.fields.shift_remove(name),
         };
         self.replaced.insert(name.to_owned());
@@ -169,10 +146,7 @@ impl Reader<'_> {
             let rest = message.strip_prefix(prefix)?.strip_prefix('`')?;
             let (name, rest) = rest.split_once('`')?;
             // What follows lists what was expected, each in backquotes.
-            Some((
-                name.to_owned(),
-                rest.split('`').skip(1).step_by(2).collect::<Vec<_>>(),
-            ))
+            Some((name.to_owned(), rest.split('`').skip(1).step_by(2).collect::<Vec<_>>()))
         };
         if let Some((name, known)) = quoted("unknown variant ") {
             return Problem::new(path, format!("unknown value `{name}`")).hint_names(&name, known);
@@ -186,21 +160,20 @@ impl Reader<'_> {
             };
         }
         if let Some((name, _)) = quoted("missing field ") {
-            let at = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+            let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             return self.with_description(Problem::new(path, message), &at);
         }
-        let invalid = message
-            .strip_prefix("invalid type: ")
-            .or_else(|| message.strip_prefix("invalid value: "));
+        if message.contains("unit variant, expected newtype variant") {
+            // `on_error: dead_letter` where `on_error: {dead_letter: …}` is due.
+            let (at, name) = path.rsplit_once('.').unwrap_or(("", path));
+            let field = at.rsplit('.').next().unwrap_or(at);
+            return Problem::new(at, format!("`{name}` needs a value"))
+                .hint(format!("write `{field}: {{{name}: …}}`"));
+        }
+        let invalid =
+            message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
         if let Some((found, expected)) = invalid.and_then(|rest| rest.rsplit_once(", expected ")) {
-            let problem = Problem::new(
-                path,
-                format!("expected {}, found {}", wanted(expected), got(found)),
-            );
+            let problem = Problem::new(path, format!("expected {}, found {}", wanted(expected), got(found)));
             return match expected {
                 "a string"
                     if found.starts_with("integer")
@@ -213,10 +186,7 @@ impl Reader<'_> {
             };
         }
         if message.starts_with("data did not match any variant") {
-            return self.with_description(
-                Problem::new(path, "not a value that this field takes"),
-                path,
-            );
+            return self.with_description(Problem::new(path, "not a value that this field takes"), path);
         }
         self.with_description(Problem::new(path, message), path)
     }
@@ -226,11 +196,7 @@ impl Reader<'_> {
         let mut at = path;
         while !at.is_empty() {
             if let Some(text) = self.find(at).and_then(|s| description(self.schema, s)) {
-                let name = at
-                    .rsplit(['.', ']'])
-                    .next()
-                    .filter(|n| !n.is_empty())
-                    .unwrap_or(at);
+                let name = at.rsplit(['.', ']']).next().filter(|n| !n.is_empty()).unwrap_or(at);
                 return problem.hint(format!("{name}: {text}"));
             }
             at = &at[..at.rfind(['.', '[']).unwrap_or(0)];
@@ -240,31 +206,21 @@ impl Reader<'_> {
 
     /// The schema of the field at `path`.
     fn find(&self, path: &str) -> Option<&Value> {
-        segments(path).try_fold(self.schema, |at, segment| {
-            child(self.schema, at, segment, 0)
-        })
+        segments(path).try_fold(self.schema, |at, segment| child(self.schema, at, segment, 0))
     }
 }
 
 fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.split(['.', '['])
-        .map(|s| s.trim_end_matches(']'))
-        .filter(|s| !s.is_empty())
+    path.split(['.', '[']).map(|s| s.trim_end_matches(']')).filter(|s| !s.is_empty())
 }
 
 fn resolve<'a>(root: &'a Value, at: &'a Value) -> &'a Value {
-    let target = at
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|r| root.pointer(r.trim_start_matches('#')));
+    let target = at.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')));
     target.unwrap_or(at)
 }
 
 fn parts(at: &Value) -> impl Iterator<Item = &Value> {
-    ["allOf", "anyOf", "oneOf"]
-        .into_iter()
-        .filter_map(|k| at.get(k)?.as_array())
-        .flatten()
+    ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|k| at.get(k)?.as_array()).flatten()
 }
 
 fn child<'a>(root: &'a Value, at: &'a Value, name: &str, depth: usize) -> Option<&'a Value> {
@@ -272,39 +228,22 @@ fn child<'a>(root: &'a Value, at: &'a Value, name: &str, depth: usize) -> Option
         return None;
     }
     let at = resolve(root, at);
-    let own = at.get("properties").and_then(|p| p.get(name)).or_else(|| {
-        if name.bytes().all(|b| b.is_ascii_digit()) {
-            at.get("items")
-        } else {
-            None
-        }
-    });
+    let own = at
+        .get("properties")
+        .and_then(|p| p.get(name))
+        .or_else(|| if name.bytes().all(|b| b.is_ascii_digit()) { at.get("items") } else { None });
     own.or_else(|| parts(at).find_map(|part| child(root, part, name, depth + 1)))
         .or_else(|| at.get("additionalProperties").filter(|v| v.is_object()))
 }
 
 /// The first sentence of a field's documentation.
 fn description(root: &Value, schema: &Value) -> Option<String> {
-    let own = |s: &Value| {
-        s.get("description")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
+    let own = |s: &Value| s.get("description").and_then(Value::as_str).map(str::to_owned);
     let text = own(schema)
         .or_else(|| own(resolve(root, schema)))
         .or_else(|| parts(schema).find_map(|part| own(resolve(root, part))))?;
-    let paragraph = text
-        .split("\n\n")
-        .next()?
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    let sentence = paragraph
-        .split_inclusive(". ")
-        .next()?
-        .trim()
-        .trim_end_matches('.')
-        .to_owned();
+    let paragraph = text.split("\n\n").next()?.split_whitespace().collect::<Vec<_>>().join(" ");
+    let sentence = paragraph.split_inclusive(". ").next()?.trim().trim_end_matches('.').to_owned();
     (!sentence.is_empty()).then_some(sentence)
 }
 
@@ -315,10 +254,7 @@ fn placeholder(root: &Value, schema: &Value, depth: usize) -> Value {
         if let Some(value) = from.get("default").or_else(|| from.get("const")) {
             return value.clone();
         }
-        if let Some(value) = ["examples", "enum"]
-            .iter()
-            .find_map(|k| from.get(*k)?.get(0))
-        {
+        if let Some(value) = ["examples", "enum"].iter().find_map(|k| from.get(*k)?.get(0)) {
             return value.clone();
         }
     }
@@ -333,22 +269,16 @@ fn placeholder(root: &Value, schema: &Value, depth: usize) -> Value {
     };
     match name {
         Some("string") => json!("x"),
-        Some("integer" | "number") => at
-            .get("minimum")
-            .filter(|m| m.as_i64() != Some(0))
-            .cloned()
-            .unwrap_or(json!(1)),
+        Some("integer" | "number") => {
+            at.get("minimum").filter(|m| m.as_i64() != Some(0)).cloned().unwrap_or(json!(1))
+        }
         Some("boolean") => json!(false),
         Some("array") => json!([]),
         Some("object") => {
             let mut fields = Map::new();
             let required = at.get("required").and_then(Value::as_array);
             for name in required.into_iter().flatten().filter_map(Value::as_str) {
-                if let Some(field) = at
-                    .get("properties")
-                    .and_then(|p| p.get(name))
-                    .filter(|_| depth < 4)
-                {
+                if let Some(field) = at.get("properties").and_then(|p| p.get(name)).filter(|_| depth < 4) {
                     fields.insert(name.to_owned(), placeholder(root, field, depth + 1));
                 }
             }
@@ -399,25 +329,21 @@ fn tidy(mut message: String) -> String {
 
 fn wants_scalar(message: &str) -> bool {
     message.starts_with("invalid type: string")
-        && message
-            .rsplit_once(", expected ")
-            .is_some_and(|(_, expected)| {
-                matches!(
-                    wanted(expected),
-                    "a whole number"
-                        | "a whole number, zero or more"
-                        | "a number"
-                        | "true or false"
-                )
-            })
+        && message.rsplit_once(", expected ").is_some_and(|(_, expected)| {
+            matches!(
+                wanted(expected),
+                "a whole number" | "a whole number, zero or more" | "a number" | "true or false"
+            )
+        })
 }
 
 /// What serde expected, in a user's words.
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, zero or more",
-        "a nonzero u8" | "a nonzero u16" | "a nonzero u32" | "a nonzero u64"
-        | "a nonzero usize" => "a whole number, one or more",
+        "a nonzero u8" | "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
+            "a whole number, one or more"
+        }
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
         "a boolean" => "true or false",
@@ -436,20 +362,14 @@ fn got(found: &str) -> String {
     if let Some(text) = text {
         return format!("text `{text}`");
     }
-    let number = found
-        .strip_prefix("integer ")
-        .or_else(|| found.strip_prefix("floating point "));
+    let number = found.strip_prefix("integer ").or_else(|| found.strip_prefix("floating point "));
     match (number, found) {
         (Some(number), _) => format!("the number {}", number.trim_matches('`')),
         (None, "null") => "nothing".into(),
         (None, "sequence") => "a list".into(),
         (None, "map") => "fields".into(),
         (None, "unit variant") => "only a name".into(),
-        (None, other) => other
-            .strip_prefix("boolean ")
-            .unwrap_or(other)
-            .trim_matches('`')
-            .into(),
+        (None, other) => other.strip_prefix("boolean ").unwrap_or(other).trim_matches('`').into(),
     }
 }
 
@@ -520,11 +440,7 @@ mod tests {
                 "add.rsi.perod: unknown field `perod` (did you mean `period`?)",
             ]
         );
-        assert_eq!(
-            problems(json!(null)).len(),
-            2,
-            "both fields that must be there"
-        );
+        assert_eq!(problems(json!(null)).len(), 2, "both fields that must be there");
     }
 
     #[test]
@@ -547,10 +463,7 @@ mod tests {
             one("every", json!(5)),
             "every: `5` has no unit: write 5s, 5ms, … (every: How long an interval is)"
         );
-        assert_eq!(
-            one("exact", json!("maybe")),
-            "exact: expected true or false, found text `maybe`"
-        );
+        assert_eq!(one("exact", json!("maybe")), "exact: expected true or false, found text `maybe`");
         assert_eq!(
             one("add", json!({"rsi": {}})),
             "add.rsi: missing field `period` (period: Rows it looks back)"
@@ -561,9 +474,6 @@ mod tests {
     fn text_from_the_environment_becomes_what_is_expected() {
         let with = json!({"every": "1m", "warmup": "14", "exact": "true", "add": {"rsi": {"period": "9"}}});
         let p: P = parse(with, &schemars::schema_for!(P).to_value()).unwrap();
-        assert_eq!(
-            (p.warmup, p.exact, p.add["rsi"].period),
-            (14, Some(true), 9)
-        );
+        assert_eq!((p.warmup, p.exact, p.add["rsi"].period), (14, Some(true), 9));
     }
 }

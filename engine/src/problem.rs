@@ -19,12 +19,7 @@ pub struct Problem {
 impl Problem {
     /// A problem at `path`.
     pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            reason: reason.into(),
-            hint: None,
-            at_key: false,
-        }
+        Self { path: path.into(), reason: reason.into(), hint: None, at_key: false }
     }
 
     /// Adds what to do about it.
@@ -77,7 +72,7 @@ pub fn nearest<'a>(got: &str, names: &[&'a str]) -> Option<&'a str> {
         .iter()
         .map(|name| (strsim::damerau_levenshtein(got, name), *name))
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, name)| *distance <= 1 + name.len().max(got.len()) / 4)
+        .filter(|(distance, name)| *distance <= 1 + (name.len().max(got.len()).max(1) - 1) / 4)
         .map(|(_, name)| name)
 }
 
@@ -87,25 +82,15 @@ mod tests {
 
     #[test]
     fn a_typo_gets_the_nearest_name_and_a_stranger_gets_them_all() {
-        let hint = |got| {
-            Problem::new("kind", "?")
-                .hint_names(got, ["kafka", "parquet"])
-                .hint
-        };
+        let hint = |got| Problem::new("kind", "?").hint_names(got, ["kafka", "parquet"]).hint;
         assert_eq!(hint("kafak").as_deref(), Some("did you mean `kafka`?"));
         assert_eq!(hint("zzz").as_deref(), Some("one of: kafka, parquet"));
     }
 
     #[test]
     fn paths_nest() {
-        assert_eq!(
-            Problem::new("by[1]", "x").under("operators.a.with").path,
-            "operators.a.with.by[1]"
-        );
-        assert_eq!(
-            Problem::new("", "x").under("operators.a").path,
-            "operators.a"
-        );
+        assert_eq!(Problem::new("by[1]", "x").under("operators.a.with").path, "operators.a.with.by[1]");
+        assert_eq!(Problem::new("", "x").under("operators.a").path, "operators.a");
         assert_eq!(Problem::new("[0]", "x").under("tests").path, "tests[0]");
     }
 }

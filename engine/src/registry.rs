@@ -50,12 +50,8 @@ impl Role {
         }
     }
 
-    pub(crate) fn from_example(self) -> &'static str {
-        if self == Self::Source {
-            ""
-        } else {
-            "from: …, "
-        }
+    pub(crate) fn example_of_from(self) -> &'static str {
+        if self == Self::Source { "" } else { "from: …, " }
     }
 }
 
@@ -85,11 +81,7 @@ pub(crate) enum PlanFn {
 impl Entry {
     /// The manual page: the parameters' doc comment.
     pub fn doc(&self) -> String {
-        (self.schema)()
-            .get("description")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
+        (self.schema)().get("description").and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// The first paragraph of the manual page, on one line.
@@ -179,9 +171,7 @@ impl Registry {
 
     /// The entry of a kind in a role.
     pub fn get(&self, role: Role, kind: &str) -> Option<&Entry> {
-        self.entries
-            .values()
-            .find(|entry| entry.role == role && entry.kind == kind)
+        self.entries.values().find(|entry| entry.role == role && entry.kind == kind)
     }
 
     /// All entries, by role and name.
@@ -191,9 +181,6 @@ impl Registry {
 
     /// Names of a role's kinds.
     pub fn kinds(&self, role: Role) -> impl Iterator<Item = &'static str> {
-        self.entries
-            .keys()
-            .filter(move |(r, _)| *r == role)
-            .map(|(_, k)| *k)
+        self.entries.keys().filter(move |(r, _)| *r == role).map(|(_, k)| *k)
     }
 }

@@ -53,10 +53,10 @@ pub struct SinkContext {
     pub shards: usize,
     /// The generation of this run; larger than that of any earlier run of the job.
     pub generation: u64,
-    /// The generation at which this run began from nothing; a restart keeps it. Progress that an
-    /// earlier run left outside (in a topic) counts only where it carries the same number.
+    /// The generation at which this run began from nothing; a restart keeps it. What an earlier run
+    /// left outside (progress in a topic, files) is told by a smaller number.
     pub run: u64,
-    /// Whether the run begins from nothing now (not a restart).
+    /// Whether the run has committed no checkpoint yet (it may have been started more than once).
     pub fresh: bool,
     /// Id of the checkpoint this run starts from; 0 where it starts from none.
     pub start_checkpoint: u64,

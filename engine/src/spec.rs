@@ -94,11 +94,7 @@ pub struct CheckpointOptions {
 
 impl Default for CheckpointOptions {
     fn default() -> Self {
-        Self {
-            url: None,
-            every: Span::from_ns(10_000_000_000),
-            keep: 3,
-        }
+        Self { url: None, every: Span::from_ns(10_000_000_000), keep: 3 }
     }
 }
 
@@ -108,6 +104,9 @@ impl Default for CheckpointOptions {
 pub struct TestSpec {
     /// What it shows.
     pub name: String,
+    /// Variables that have other values in this test.
+    #[serde(default)]
+    pub set: BTreeMap<String, Value>,
     /// Rows of each source; a source left out has none.
     #[serde(default)]
     pub given: BTreeMap<String, Vec<Value>>,
@@ -125,30 +124,19 @@ impl Spec {
     /// Reads a graph from a file; `sets` are `(name, value)` pairs that replace variables.
     pub fn load(path: &Path, sets: &[(String, String)]) -> Result<Self, SpecErrors> {
         let (spec, errors) = Self::load_lenient(path, sets)?;
-        if errors.is_empty() {
-            Ok(spec)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(spec) } else { Err(errors) }
     }
 
     /// Reads a graph from a file, giving what could be read and what is wrong; an error only where
     /// nothing can be read.
-    pub fn load_lenient(
-        path: &Path,
-        sets: &[(String, String)],
-    ) -> Result<(Self, SpecErrors), SpecErrors> {
+    pub fn load_lenient(path: &Path, sets: &[(String, String)]) -> Result<(Self, SpecErrors), SpecErrors> {
         let file = path.display().to_string();
         let fail = |reason: String, hint: &str| {
             let problem = Problem::new("", reason).hint(hint);
             SpecErrors::new(&file, Arc::from(""), vec![Placed::new(problem, (1, 1))])
         };
-        let bytes = std::fs::read(path).map_err(|e| {
-            fail(
-                format!("cannot read the graph: {e}"),
-                "give the path of a YAML file",
-            )
-        })?;
+        let bytes = std::fs::read(path)
+            .map_err(|e| fail(format!("cannot read the graph: {e}"), "give the path of a YAML file"))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| fail("the file is not UTF-8 text".into(), "save it as UTF-8"))?;
         Self::parse_lenient(&text, &file, sets, &|name| std::env::var(name).ok())
@@ -162,11 +150,7 @@ impl Spec {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, SpecErrors> {
         let (spec, errors) = Self::parse_lenient(text, file, sets, env)?;
-        if errors.is_empty() {
-            Ok(spec)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(spec) } else { Err(errors) }
     }
 
     /// Reads a graph from text, giving what could be read and what is wrong with the rest.
@@ -187,10 +171,7 @@ impl Spec {
     /// Puts problems at their places in the file.
     pub fn errors(&self, problems: Vec<Problem>) -> SpecErrors {
         let placed = problems.into_iter().map(|problem| {
-            let place = self
-                .marks
-                .locate(&problem.path, problem.at_key)
-                .unwrap_or((1, 1));
+            let place = self.marks.locate(&problem.path, problem.at_key).unwrap_or((1, 1));
             Placed::new(problem, place)
         });
         SpecErrors::new(&self.file, self.text.clone(), placed.collect())

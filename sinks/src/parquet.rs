@@ -39,8 +39,8 @@ use name::FileName;
 /// Files appear when a checkpoint is taken, whole, below one folder, local or in an object store;
 /// with `partition_by` in Hive folders (`date=2013-10-07/symbol=SPY/`). `date` is the UTC date of `ts`
 /// where the stream has no such column. Rows keep `_src` and `_seq`, their origin. What a crashed run
-/// left is removed at the next start; a run that starts from no checkpoint removes all earlier files
-/// of this job and sink. Uploads that a crash left incomplete in an object store are never visible; let
+/// left is removed at the next start. A run that begins from nothing where an earlier run of this job
+/// and sink left files does what `existing` says. Uploads that a crash left incomplete in an object store are never visible; let
 /// a lifecycle rule of the bucket clear them.
 ///
 /// ```yaml
@@ -67,9 +67,25 @@ pub struct Params {
     /// About how many MiB a file has at most; then the next is begun.
     #[serde(default = "default_file_mb")]
     pub file_mb: usize,
+    /// What a run that begins from nothing does with files of earlier runs of this job and sink.
+    #[serde(default)]
+    pub existing: Existing,
     /// Whether columns with few distinct values are stored by dictionary.
     #[serde(default = "default_dictionary")]
     pub dictionary: bool,
+}
+
+/// What becomes of files that earlier runs left.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    /// The run refuses to start: rows might stand there twice.
+    #[default]
+    Fail,
+    /// They are removed first.
+    Replace,
+    /// They stay, and the run's rows come beside them.
+    Append,
 }
 
 fn default_compression() -> String {
@@ -128,7 +144,8 @@ impl SinkKind for Parquet {
         match compression {
             Some(compression) if problems.is_empty() => {
                 let properties = writer::properties(compression, &params);
-                let sink = ParquetSink { url: params.url.clone(), columns, properties, file_bytes: params.file_mb << 20 };
+                let (url, file_bytes) = (params.url.clone(), params.file_mb << 20);
+                let sink = ParquetSink { url, columns, properties, file_bytes, existing: params.existing };
                 Ok(SinkPlan {
                     delivery: Delivery::Ordered,
                     placement: Placement::Local,
@@ -147,6 +164,7 @@ struct ParquetSink {
     columns: Vec<partition::Column>,
     properties: parquet::file::properties::WriterProperties,
     file_bytes: usize,
+    existing: Existing,
 }
 
 #[async_trait]
@@ -158,7 +176,7 @@ impl Sink for ParquetSink {
             std::fs::create_dir_all(folder).map_err(|e| crate::jsonl::failed(folder, &e))?;
         }
         if cx.shard == 0 {
-            remove_leftovers(&location, &cx).await?;
+            remove_leftovers(&location, &cx, self.existing).await?;
             if let Some(folder) = &local {
                 upload::remove_staged(folder, &cx)?;
             }
@@ -168,10 +186,12 @@ impl Sink for ParquetSink {
     }
 }
 
-/// Removes what earlier runs of this job wrote behind the checkpoint that this run starts from.
-async fn remove_leftovers(location: &Location, cx: &SinkContext) -> Result<(), ConnectorError> {
+/// Removes what earlier starts of this run wrote behind the checkpoint it goes on from; while the run
+/// has committed nothing, sees to the files of earlier runs as well.
+async fn remove_leftovers(location: &Location, cx: &SinkContext, existing: Existing) -> Result<(), ConnectorError> {
     let fail = |e: object_store::Error| upload::failed(&location.display, e);
     let mut leftovers: Vec<Path> = Vec::new();
+    let mut earlier: Vec<Path> = Vec::new();
     let mut found = location.store.list(Some(&location.path));
     while let Some(meta) = found.try_next().await.map_err(fail)? {
         let Some(file) = meta.location.filename().and_then(|n| FileName::parse(n, &cx.job, &cx.name)) else { continue };
@@ -179,8 +199,25 @@ async fn remove_leftovers(location: &Location, cx: &SinkContext) -> Result<(), C
             let newer = format!("a newer run ({}) of this job writes to `{}`", file.generation, location.display);
             return Err(ConnectorError::Fenced(newer));
         }
-        if file.after >= cx.start_checkpoint && file.generation < cx.generation {
+        if file.generation < cx.run {
+            earlier.push(meta.location);
+        } else if file.after >= cx.start_checkpoint && file.generation < cx.generation {
             leftovers.push(meta.location);
+        }
+    }
+    if cx.fresh && !earlier.is_empty() {
+        match existing {
+            Existing::Fail => {
+                return Err(ConnectorError::Fatal(format!(
+                    "`{}` holds {} files of an earlier run of job `{}`, and this run begins from nothing: set `existing: replace` \
+                     to remove them, `existing: append` to keep them, or go on from a checkpoint (--from ID)",
+                    location.display,
+                    earlier.len(),
+                    cx.job
+                )));
+            }
+            Existing::Replace => leftovers.extend(earlier),
+            Existing::Append => {}
         }
     }
     for path in &leftovers {
@@ -190,7 +227,7 @@ async fn remove_leftovers(location: &Location, cx: &SinkContext) -> Result<(), C
         }
     }
     if !leftovers.is_empty() {
-        tracing::info!(sink = cx.name, files = leftovers.len(), "removed files beyond checkpoint {}", cx.start_checkpoint);
+        tracing::info!(sink = cx.name, files = leftovers.len(), "removed files that this run will write again");
     }
     Ok(())
 }

@@ -18,10 +18,7 @@ pub fn registry() -> Registry {
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// Reads and plans a graph from text with an empty environment; `base` is where its relative paths
@@ -45,7 +42,8 @@ pub async fn plan_text(
 
 /// The folder of real market data, or `None` where it is absent (said loudly; a failure in CI).
 pub fn data() -> Option<PathBuf> {
-    let folder = std::env::var_os("TIDEMILL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("TIDEMILL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
     if folder.is_dir() {
         return folder.canonicalize().ok();
     }
@@ -80,7 +78,11 @@ pub fn binary() -> PathBuf {
     let deps = std::env::current_exe().unwrap_or_default();
     let folder = deps.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     let binary = folder.join("tidemill");
-    assert!(binary.is_file(), "{} is missing: run `cargo build --workspace` first (make test does)", binary.display());
+    assert!(
+        binary.is_file(),
+        "{} is missing: run `cargo build --workspace` first (make test does)",
+        binary.display()
+    );
     binary
 }
 
@@ -111,4 +113,37 @@ pub fn with_node(graph: &str, name: &str, stanza: &str) -> String {
     }
     assert!(found, "the graph has no node `{name}`");
     out
+}
+
+/// A name that no other test run has used: topics live as long as the broker.
+pub fn unique(name: &str) -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{name}_{}_{n}_{}", std::process::id(), Clock::System.now_ns() % 1_000_000_007)
+}
+
+/// Runs a future on a runtime of its own.
+pub fn wait_for<F: std::future::Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.unwrap_or_else(|e| panic!("no async runtime: {e}")).block_on(future)
+}
+
+/// A seeded generator (SplitMix64), so that a failure can be repeated.
+#[derive(Clone, Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `range`.
+    pub fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
+        range.start + self.next_u64() % (range.end - range.start).max(1)
+    }
 }

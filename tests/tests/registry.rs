@@ -20,27 +20,15 @@ fn name(entry: &Entry) -> String {
 fn kinds_are_documented() {
     for entry in registry().iter() {
         let summary = entry.summary();
-        assert!(
-            summary.len() > 10 && summary.ends_with('.'),
-            "{}: the summary is `{summary}`",
-            name(entry)
-        );
+        assert!(summary.len() > 10 && summary.ends_with('.'), "{}: the summary is `{summary}`", name(entry));
         assert!(
             summary.len() <= 200,
             "{}: the first paragraph is long for a summary: {summary}",
             name(entry)
         );
-        assert!(
-            entry.doc().contains("```yaml"),
-            "{}: no example",
-            name(entry)
-        );
+        assert!(entry.doc().contains("```yaml"), "{}: no example", name(entry));
         let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        assert!(
-            entry.kind.chars().all(ok),
-            "{}: not a plain name",
-            name(entry)
-        );
+        assert!(entry.kind.chars().all(ok), "{}: not a plain name", name(entry));
     }
 }
 
@@ -49,11 +37,7 @@ fn fields_are_documented_and_closed() {
     for entry in registry().iter() {
         let schema = (entry.schema)();
         let closed = schema["additionalProperties"] == false;
-        assert!(
-            closed,
-            "{}: unknown fields would pass unseen: add deny_unknown_fields",
-            name(entry)
-        );
+        assert!(closed, "{}: unknown fields would pass unseen: add deny_unknown_fields", name(entry));
         for field in properties(&schema) {
             let schema = &schema["properties"][&field];
             assert!(
@@ -70,24 +54,16 @@ fn fields_of_sources_do_not_clash_with_the_engines() {
     let ours = source_option_names();
     for entry in registry().iter().filter(|entry| entry.role == Role::Source) {
         let theirs = properties(&(entry.schema)());
-        let clash = theirs
-            .iter()
-            .find(|name| ours.contains(name) && !SHARED.contains(&name.as_str()));
-        assert!(
-            clash.is_none(),
-            "{}: {clash:?} is a field of every source",
-            name(entry)
-        );
+        let clash = theirs.iter().find(|name| ours.contains(name) && !SHARED.contains(&name.as_str()));
+        assert!(clash.is_none(), "{}: {clash:?} is a field of every source", name(entry));
     }
 }
 
 /// The examples of a manual page.
 fn examples(entry: &Entry) -> Vec<String> {
     let doc = entry.doc();
-    let blocks = doc
-        .split("```yaml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap_or_default().to_owned());
+    let blocks =
+        doc.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default().to_owned());
     blocks.collect()
 }
 
@@ -96,10 +72,7 @@ fn whole(example: &str) -> String {
     let mut text = String::from("dataflow: example\n");
     text += example;
     for section in ["sources", "sinks"] {
-        if !example
-            .lines()
-            .any(|line| line.starts_with(&format!("{section}:")))
-        {
+        if !example.lines().any(|line| line.starts_with(&format!("{section}:"))) {
             text += &format!("{section}: {{}}\n");
         }
     }
@@ -125,28 +98,19 @@ fn examples_are_nodes_of_their_kind() {
                 })
                 .collect();
             assert!(said.is_empty(), "{}: {said:?}", name(entry));
-            let nodes: Vec<_> = spec
-                .nodes
-                .iter()
-                .filter(|n| n.role == entry.role && n.kind == entry.kind)
-                .collect();
-            assert!(
-                !nodes.is_empty(),
-                "{}: the example has no node of the kind:\n{example}",
-                name(entry)
-            );
+            let nodes: Vec<_> =
+                spec.nodes.iter().filter(|n| n.role == entry.role && n.kind == entry.kind).collect();
+            assert!(!nodes.is_empty(), "{}: the example has no node of the kind:\n{example}", name(entry));
             let options = source_option_names();
             for node in &spec.nodes {
                 let used = registry.get(node.role, &node.kind);
-                let used =
-                    used.unwrap_or_else(|| panic!("{}: unknown kind {}", name(entry), node.kind));
+                let used = used.unwrap_or_else(|| panic!("{}: unknown kind {}", name(entry), node.kind));
                 let own = properties(&(used.schema)());
                 let mut with = node.with.clone();
                 if let (Role::Source, Some(fields)) = (node.role, with.as_object_mut()) {
                     fields.retain(|field, _| !options.contains(field) || own.contains(field));
                 }
-                used.check(with)
-                    .unwrap_or_else(|problems| panic!("{}: {problems:?}", name(entry)));
+                used.check(with).unwrap_or_else(|problems| panic!("{}: {problems:?}", name(entry)));
             }
         }
     }
@@ -171,9 +135,7 @@ fn the_editors_schema_holds_together() {
     let mut found = Vec::new();
     references(&schema, &mut found);
     for target in found {
-        let known = target
-            .strip_prefix("#/$defs/")
-            .is_some_and(|name| defs.contains_key(name));
+        let known = target.strip_prefix("#/$defs/").is_some_and(|name| defs.contains_key(name));
         if !known {
             missing.insert(target);
         }

@@ -8,8 +8,8 @@ use tidemill_tests::{plan_text, registry, root};
 fn graphs() -> Vec<PathBuf> {
     let folder = root().join("tests/broken");
     let mut graphs: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("tests/broken can be listed")
+        .map(|entry| entry.expect("tests/broken can be listed").path())
         .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
         .collect();
     graphs.sort();
@@ -28,7 +28,9 @@ async fn messages_are_the_golden_ones() {
             Ok(_) => panic!("{name} is not broken"),
             Err(errors) => errors,
         };
-        expect_test::expect_file![graph.with_extension("txt")].assert_eq(&errors.render(false));
+        // Paths on this machine are no part of a message's wording.
+        let said = errors.render(false).replace(&root().display().to_string(), "ROOT");
+        expect_test::expect_file![graph.with_extension("txt")].assert_eq(&said);
     }
 }
 
@@ -38,18 +40,13 @@ async fn every_message_says_where_and_what() {
     let registry = registry();
     for graph in graphs() {
         let text = std::fs::read_to_string(&graph).unwrap();
-        let Err(errors) = plan_text(&text, "g.yaml", graph.parent().unwrap(), &registry).await
-        else {
+        let Err(errors) = plan_text(&text, "g.yaml", graph.parent().unwrap(), &registry).await else {
             continue;
         };
         for placed in &errors.problems {
             let reason = &placed.problem.reason;
             let first = reason.chars().next().unwrap();
-            assert!(
-                !first.is_uppercase() && !reason.ends_with('.'),
-                "{}: {reason}",
-                graph.display()
-            );
+            assert!(!first.is_uppercase() && !reason.ends_with('.'), "{}: {reason}", graph.display());
             let lines = text.lines().count().max(1);
             assert!(
                 (1..=lines + 1).contains(&placed.line) && placed.column >= 1,

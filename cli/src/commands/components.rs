@@ -54,14 +54,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let entries = chosen(&registry, role, args.kind.as_deref())?;
     let mut out = std::io::stdout().lock();
     match (args.format, args.kind) {
-        (Format::Json, _) => writeln!(
-            out,
-            "{:#}",
-            entries
-                .iter()
-                .map(|entry| as_json(entry))
-                .collect::<Value>()
-        )?,
+        (Format::Json, _) => {
+            writeln!(out, "{:#}", entries.iter().map(|entry| as_json(entry)).collect::<Value>())?
+        }
         (Format::Text, None) => write!(out, "{}", page::list(&entries))?,
         (Format::Text, Some(_)) => {
             let pages: Vec<String> = entries.iter().map(|entry| page::page(entry)).collect();
@@ -77,19 +72,12 @@ fn chosen<'a>(
     kind: Option<&str>,
 ) -> anyhow::Result<Vec<&'a Entry>> {
     let of_role = |entry: &&Entry| role.is_none_or(|role| entry.role == role);
-    let entries: Vec<&Entry> = registry
-        .iter()
-        .filter(of_role)
-        .filter(|entry| kind.is_none_or(|kind| entry.kind == kind))
-        .collect();
+    let entries: Vec<&Entry> =
+        registry.iter().filter(of_role).filter(|entry| kind.is_none_or(|kind| entry.kind == kind)).collect();
     if entries.is_empty()
         && let Some(kind) = kind
     {
-        let kinds: Vec<&str> = registry
-            .iter()
-            .filter(of_role)
-            .map(|entry| entry.kind)
-            .collect();
+        let kinds: Vec<&str> = registry.iter().filter(of_role).map(|entry| entry.kind).collect();
         let what = role.map_or("kind".to_owned(), |role| format!("kind of {}", role.noun()));
         match nearest(kind, &kinds) {
             Some(near) => bail!("there is no {what} `{kind}`: did you mean `{near}`?"),

@@ -76,14 +76,31 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match &args.what {
         What::List { .. } => list(&letters),
         What::Show { number, .. } => {
-            let Some(letter) = letters.get(*number) else { bail!("there is no dead letter {number}: there are {}", letters.len()) };
-            println!("source    {}\npartition {}\nposition  {}\nreason    {}", letter.source, letter.partition, letter.position, letter.reason);
+            let Some(letter) = letters.get(*number) else {
+                bail!(
+                    "there is no dead letter {number}: there are {}",
+                    letters.len()
+                )
+            };
+            println!(
+                "source    {}\npartition {}\nposition  {}\nreason    {}",
+                letter.source, letter.partition, letter.position, letter.reason
+            );
             if let Some(key) = &letter.key {
                 println!("key       {}", String::from_utf8_lossy(key));
             }
-            println!("raw       {} bytes\n{}", letter.raw.len(), String::from_utf8_lossy(&letter.raw));
+            println!(
+                "raw       {} bytes\n{}",
+                letter.raw.len(),
+                String::from_utf8_lossy(&letter.raw)
+            );
         }
-        What::Replay { numbers, source, dry_run, .. } => replay(&spec, letters, numbers, source.as_deref(), *dry_run)?,
+        What::Replay {
+            numbers,
+            source,
+            dry_run,
+            ..
+        } => replay(&spec, letters, numbers, source.as_deref(), *dry_run)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,10 +114,20 @@ fn list(letters: &[Letter]) {
     table.load_preset(presets::NOTHING);
     table.set_header(["", "source", "partition", "position", "reason", "raw"]);
     for (i, letter) in letters.iter().enumerate() {
-        let raw: String = String::from_utf8_lossy(&letter.raw).chars().take(60).collect();
+        let raw: String = String::from_utf8_lossy(&letter.raw)
+            .chars()
+            .take(60)
+            .collect();
         let numbers = [letter.partition.to_string(), letter.position.to_string()];
         let [partition, position] = numbers;
-        table.add_row([i.to_string(), letter.source.clone(), partition, position, letter.reason.clone(), raw]);
+        table.add_row([
+            i.to_string(),
+            letter.source.clone(),
+            partition,
+            position,
+            letter.reason.clone(),
+            raw,
+        ]);
     }
     println!("{table}");
 }
@@ -108,17 +135,25 @@ fn list(letters: &[Letter]) {
 /// All dead letters of a graph, sink by sink, in their order.
 fn read(spec: &Spec, plan: &Plan) -> anyhow::Result<Vec<Letter>> {
     let mut letters = Vec::new();
-    let sinks = plan.nodes.iter().filter(|n| n.inputs.iter().any(|e| e.port == Port::DeadLetters));
+    let sinks = plan
+        .nodes
+        .iter()
+        .filter(|n| n.inputs.iter().any(|e| e.port == Port::DeadLetters));
     let mut found = false;
     for sink in sinks.filter_map(|n| spec.node(&n.name)) {
         found = true;
         let lines = match sink.kind.as_str() {
             "jsonl" => jsonl_lines(sink, &spec.base)?,
             "kafka" => kafka_lines(sink)?,
-            other => bail!("sink `{}` keeps dead letters as {other}; this command reads jsonl and kafka", sink.name),
+            other => bail!(
+                "sink `{}` keeps dead letters as {other}; this command reads jsonl and kafka",
+                sink.name
+            ),
         };
         for line in lines {
-            let row: Value = serde_json::from_slice(&line).with_context(|| format!("sink `{}` holds a line that is no dead letter", sink.name))?;
+            let row: Value = serde_json::from_slice(&line).with_context(|| {
+                format!("sink `{}` holds a line that is no dead letter", sink.name)
+            })?;
             letters.push(Letter {
                 source: row["source"].as_str().unwrap_or_default().to_owned(),
                 partition: row["partition"].as_u64().unwrap_or_default(),
@@ -130,7 +165,9 @@ fn read(spec: &Spec, plan: &Plan) -> anyhow::Result<Vec<Letter>> {
         }
     }
     if !found {
-        bail!("no source of the graph keeps dead letters: set `on_error: {{dead_letter: SINK}}` in its with: block");
+        bail!(
+            "no source of the graph keeps dead letters: set `on_error: {{dead_letter: SINK}}` in its with: block"
+        );
     }
     Ok(letters)
 }
@@ -149,9 +186,14 @@ fn jsonl_lines(sink: &NodeSpec, base: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let file = std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file =
+        std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines = std::io::BufReader::new(file).split(b'\n');
-    Ok(lines.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|l| !l.is_empty()).collect())
+    Ok(lines
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .filter(|l| !l.is_empty())
+        .collect())
 }
 
 fn connection(node: &NodeSpec) -> anyhow::Result<Connection> {
@@ -172,24 +214,46 @@ fn kafka_lines(sink: &NodeSpec) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(messages.into_iter().filter_map(|m| m.payload).collect())
 }
 
-fn replay(spec: &Spec, letters: Vec<Letter>, numbers: &[usize], only: Option<&str>, dry_run: bool) -> anyhow::Result<()> {
+fn replay(
+    spec: &Spec,
+    letters: Vec<Letter>,
+    numbers: &[usize],
+    only: Option<&str>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
     if let Some(wrong) = numbers.iter().find(|n| **n >= letters.len()) {
-        bail!("there is no dead letter {wrong}: there are {}", letters.len());
+        bail!(
+            "there is no dead letter {wrong}: there are {}",
+            letters.len()
+        );
     }
     let chosen = letters.into_iter().enumerate().filter(|(i, letter)| {
-        (numbers.is_empty() || numbers.contains(i)) && only.is_none_or(|source| source == letter.source)
+        (numbers.is_empty() || numbers.contains(i))
+            && only.is_none_or(|source| source == letter.source)
     });
     let mut by_source: std::collections::BTreeMap<String, Vec<admin::Message>> = Default::default();
     for (i, letter) in chosen {
-        let source = spec.node(&letter.source).with_context(|| format!("the graph has no source `{}` any more", letter.source))?;
+        let source = spec
+            .node(&letter.source)
+            .with_context(|| format!("the graph has no source `{}` any more", letter.source))?;
         if source.kind != "kafka" {
-            bail!("dead letter {i} comes from `{}`, which reads {}: correct its input there", source.name, source.kind);
+            bail!(
+                "dead letter {i} comes from `{}`, which reads {}: correct its input there",
+                source.name,
+                source.kind
+            );
         }
-        let message = admin::Message { key: letter.key, payload: Some(letter.raw), ..Default::default() };
+        let message = admin::Message {
+            key: letter.key,
+            payload: Some(letter.raw),
+            ..Default::default()
+        };
         by_source.entry(letter.source).or_default().push(message);
     }
     for (name, messages) in by_source {
-        let Some(source) = spec.node(&name) else { continue };
+        let Some(source) = spec.node(&name) else {
+            continue;
+        };
         let topic = source.with["topic"].as_str().unwrap_or_default();
         let count = messages.len();
         if dry_run {

@@ -31,11 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut out = std::io::stdout().lock();
     match args.format {
-        Format::Text => write!(
-            out,
-            "{}",
-            render::plan::text(&plan, render::colours(&std::io::stdout()))
-        )?,
+        Format::Text => write!(out, "{}", render::plan::text(&plan, render::colours(&std::io::stdout())))?,
         Format::Mermaid => write!(out, "{}", render::plan::mermaid(&plan))?,
         Format::Json => writeln!(out, "{:#}", render::plan::json(&plan))?,
     }

@@ -23,8 +23,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = format!("{schema:#}\n");
     match args.output {
         None => std::io::stdout().lock().write_all(text.as_bytes())?,
-        Some(file) => std::fs::write(&file, text)
-            .with_context(|| format!("cannot write {}", file.display()))?,
+        Some(file) => {
+            std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

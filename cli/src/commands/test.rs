@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidemill_engine::runtime::RunOptions;
+use tidemill_engine::spec::TestSpec;
 use tidemill_engine::testing;
 
 use super::{VarArgs, load_or_explain};
@@ -39,10 +40,23 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             println!("{}: no tests", spec.dataflow);
         }
         for test in &spec.tests {
-            if args.only.as_ref().is_some_and(|only| !test.name.contains(only)) {
+            if args
+                .only
+                .as_ref()
+                .is_some_and(|only| !test.name.contains(only))
+            {
                 continue;
             }
-            match testing::run(&plan, test, &RunOptions::default(), runtime.handle()) {
+            let own = if test.set.is_empty() { None } else { load_or_explain(path, &with_set(&args.vars, test), &registry)? };
+            let plan = match &own {
+                Some((_, plan)) => plan,
+                None if test.set.is_empty() => &plan,
+                None => {
+                    failed += 1;
+                    continue;
+                }
+            };
+            match testing::run(plan, test, &RunOptions::default(), runtime.handle()) {
                 Ok(()) => {
                     passed += 1;
                     println!("ok      {}: {}", spec.dataflow, test.name);
@@ -56,5 +70,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     println!("{passed} passed, {failed} failed");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The variables of a test: those of the command line, then its own.
+fn with_set(vars: &VarArgs, test: &TestSpec) -> VarArgs {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut vars = vars.clone();
+    vars.sets.extend(test.set.iter().map(|(name, value)| (name.clone(), text(value))));
+    vars
 }

@@ -12,9 +12,7 @@ const WIDTH: u16 = 100;
 
 fn table() -> Table {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(WIDTH);
     }
@@ -41,23 +39,14 @@ pub fn list(entries: &[&Entry]) -> String {
 /// A kind's page: what it does, its example, its fields.
 pub fn page(entry: &Entry) -> String {
     let schema = (entry.schema)();
-    let mut out = format!(
-        "{} ({})\n\n{}\n",
-        entry.kind,
-        entry.role.noun(),
-        prose(&entry.doc())
-    );
+    let mut out = format!("{} ({})\n\n{}\n", entry.kind, entry.role.noun(), prose(&entry.doc()));
     let fields = fields(&schema);
     if fields.row_count() > 1 {
         let _ = write!(out, "\nwith:\n{}\n", trim_lines(&fields));
     }
     if entry.role == Role::Source {
         let options = tidemill_engine::spec::source_options_schema();
-        let _ = write!(
-            out,
-            "\nwith, as every source:\n{}\n",
-            trim_lines(&self::fields(&options))
-        );
+        let _ = write!(out, "\nwith, as every source:\n{}\n", trim_lines(&self::fields(&options)));
     }
     out
 }
@@ -88,20 +77,11 @@ fn fields(schema: &Value) -> Table {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let written: Vec<&String> = schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|p| p.keys())
-        .collect();
+    let written: Vec<&String> =
+        schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|p| p.keys()).collect();
     let mut names = properties(schema);
     // As declared; what comes from a part of the schema (a flattened struct) comes after.
-    names.sort_by_key(|name| {
-        written
-            .iter()
-            .position(|w| *w == name)
-            .unwrap_or(usize::MAX)
-    });
+    names.sort_by_key(|name| written.iter().position(|w| *w == name).unwrap_or(usize::MAX));
     for name in names {
         let Some(field) = find(schema, schema, &name) else {
             continue;
@@ -112,29 +92,18 @@ fn fields(schema: &Value) -> Table {
             Some(Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
         };
-        table.add_row([
-            name.clone(),
-            type_of(schema, field, 0),
-            default,
-            description(schema, field),
-        ]);
+        table.add_row([name.clone(), type_of(schema, field, 0), default, description(schema, field)]);
     }
     table
 }
 
 fn resolve<'a>(root: &'a Value, at: &'a Value) -> &'a Value {
-    let target = at
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|r| root.pointer(r.trim_start_matches('#')));
+    let target = at.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')));
     target.unwrap_or(at)
 }
 
 fn parts(at: &Value) -> impl Iterator<Item = &Value> {
-    ["allOf", "anyOf", "oneOf"]
-        .into_iter()
-        .filter_map(|k| at.get(k)?.as_array())
-        .flatten()
+    ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|k| at.get(k)?.as_array()).flatten()
 }
 
 fn find<'a>(root: &'a Value, at: &'a Value, name: &str) -> Option<&'a Value> {
@@ -145,28 +114,14 @@ fn find<'a>(root: &'a Value, at: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 fn description(root: &Value, field: &Value) -> String {
-    let own = |s: &Value| {
-        s.get("description")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    let text = own(field)
-        .or_else(|| own(resolve(root, field)))
-        .unwrap_or_default();
-    text.split("```")
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    let own = |s: &Value| s.get("description").and_then(Value::as_str).map(str::to_owned);
+    let text = own(field).or_else(|| own(resolve(root, field))).unwrap_or_default();
+    text.split("```").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A type in a few words.
 fn type_of(root: &Value, field: &Value, depth: usize) -> String {
-    if let Some(name) = field
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|r| r.rsplit('/').next())
+    if let Some(name) = field.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next())
         && name == "Span"
     {
         return "span of time".into();
@@ -190,11 +145,9 @@ fn type_of(root: &Value, field: &Value, depth: usize) -> String {
     }
     let names: Vec<&str> = match at.get("type") {
         Some(Value::String(name)) => vec![name],
-        Some(Value::Array(names)) => names
-            .iter()
-            .filter_map(Value::as_str)
-            .filter(|n| *n != "null")
-            .collect(),
+        Some(Value::Array(names)) => {
+            names.iter().filter_map(Value::as_str).filter(|n| *n != "null").collect()
+        }
         _ => vec!["any"],
     };
     join(names.into_iter().map(|name| {
@@ -220,9 +173,7 @@ fn type_of(root: &Value, field: &Value, depth: usize) -> String {
 }
 
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn join(items: impl Iterator<Item = String>) -> String {
@@ -237,12 +188,7 @@ fn join(items: impl Iterator<Item = String>) -> String {
 
 /// Tables pad every cell; ends of lines need none.
 fn trim_lines(table: &Table) -> String {
-    table
-        .to_string()
-        .lines()
-        .map(str::trim_end)
-        .collect::<Vec<_>>()
-        .join("\n")
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -256,14 +202,8 @@ mod tests {
         let root = json!({"$defs": {"Span": {"type": ["string", "integer"]}}});
         let of = |field: Value| type_of(&root, &field, 0);
         assert_eq!(of(json!({"type": ["integer", "null"]})), "whole number");
-        assert_eq!(
-            of(json!({"anyOf": [{"$ref": "#/$defs/Span"}, {"type": "null"}]})),
-            "span of time"
-        );
-        assert_eq!(
-            of(json!({"type": "array", "items": {"type": "string"}})),
-            "list of text"
-        );
+        assert_eq!(of(json!({"anyOf": [{"$ref": "#/$defs/Span"}, {"type": "null"}]})), "span of time");
+        assert_eq!(of(json!({"type": "array", "items": {"type": "string"}})), "list of text");
         let choice = json!({"oneOf": [{"type": "string", "enum": ["fail", "skip"]}, {"type": "object", "properties": {"dead_letter": {"type": "string"}}}]});
         assert_eq!(of(choice), "fail | skip | {dead_letter: text}");
     }
@@ -273,10 +213,7 @@ mod tests {
         let registry = crate::registry::registry();
         for entry in registry.iter() {
             let page = page(entry);
-            assert!(
-                page.starts_with(entry.kind) && !page.contains("```"),
-                "{page}"
-            );
+            assert!(page.starts_with(entry.kind) && !page.contains("```"), "{page}");
         }
     }
 }

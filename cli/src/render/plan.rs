@@ -14,19 +14,12 @@ use tidemill_engine::sink::{Delivery, Placement};
 
 /// For a reader at a terminal.
 pub fn text(plan: &Plan, colours: bool) -> String {
-    let (bold, dim, end) = if colours {
-        ("\x1b[1m", "\x1b[2m", "\x1b[0m")
-    } else {
-        ("", "", "")
-    };
+    let (bold, dim, end) = if colours { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     let mut out = format!("{bold}{}{end} version {}\n", plan.job, plan.version);
     for node in &plan.nodes {
         let mut lines: Vec<(&str, String)> = Vec::new();
         for edge in &node.inputs {
-            lines.push((
-                "reads",
-                format!("{}, {}", stream(plan, edge), moves(plan, edge)),
-            ));
+            lines.push(("reads", format!("{}, {}", stream(plan, edge), moves(plan, edge))));
         }
         if let Body::Operator { plan, delivery } = &node.body {
             lines.push((
@@ -47,13 +40,7 @@ pub fn text(plan: &Plan, colours: bool) -> String {
             lines.push(("with", flow(&node.with)));
         }
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "\n{bold}{}{end} {dim}{} {}{end}",
-            node.name,
-            node.role.noun(),
-            node.kind
-        );
+        let _ = writeln!(out, "\n{bold}{}{end} {dim}{} {}{end}", node.name, node.role.noun(), node.kind);
         for (label, line) in lines {
             let _ = writeln!(out, "  {dim}{label:<9}{end}{line}");
         }
@@ -80,18 +67,12 @@ pub fn mermaid(plan: &Plan) -> String {
                 Exchange::Stay => String::new(),
                 Exchange::Key(_) if by.is_empty() => "|all to one|".into(),
                 Exchange::Key(_) => format!("|\"by {}\"|", by.join(", ")),
-                Exchange::Shard { shards, .. } if by.is_empty() || *shards == 1 => {
-                    "|one writer|".into()
-                }
+                Exchange::Shard { shards, .. } if by.is_empty() || *shards == 1 => "|one writer|".into(),
                 Exchange::Shard { shards, .. } => {
                     format!("|\"{shards} shards by {}\"|", by.join(", "))
                 }
             };
-            let arrow = if edge.port == Port::DeadLetters {
-                "-.->"
-            } else {
-                "-->"
-            };
+            let arrow = if edge.port == Port::DeadLetters { "-.->" } else { "-->" };
             let _ = writeln!(out, "  n{} {arrow}{label} n{}", edge.from, node.id);
         }
     }
@@ -100,11 +81,7 @@ pub fn mermaid(plan: &Plan) -> String {
 
 /// For programs.
 pub fn json(plan: &Plan) -> Value {
-    let nodes: Vec<Value> = plan
-        .nodes
-        .iter()
-        .map(|node| node_json(plan, node))
-        .collect();
+    let nodes: Vec<Value> = plan.nodes.iter().map(|node| node_json(plan, node)).collect();
     json!({"job": plan.job, "version": plan.version, "nodes": nodes})
 }
 
@@ -120,7 +97,8 @@ fn node_json(plan: &Plan, node: &Node) -> Value {
         json!({"from": plan.nodes[edge.from].name, "port": edge.port, "exchange": exchange})
     });
     let fields = node.schema.fields().iter();
-    let columns = fields.map(|f| json!({"name": f.name(), "type": type_name(f.data_type()), "nullable": f.is_nullable()}));
+    let columns = fields
+        .map(|f| json!({"name": f.name(), "type": type_name(f.data_type()), "nullable": f.is_nullable()}));
     let mut out = json!({
         "id": node.id,
         "name": node.name,
@@ -184,17 +162,9 @@ fn moves(plan: &Plan, edge: &Edge) -> String {
 }
 
 fn columns(schema: &Schema) -> String {
-    let shown = schema
-        .fields()
-        .iter()
-        .filter(|f| !matches!(f.name().as_str(), row::SRC | row::SEQ));
+    let shown = schema.fields().iter().filter(|f| !matches!(f.name().as_str(), row::SRC | row::SEQ));
     let shown = shown.map(|f| {
-        format!(
-            "{} {}{}",
-            f.name(),
-            type_name(f.data_type()),
-            if f.is_nullable() { "?" } else { "" }
-        )
+        format!("{} {}{}", f.name(), type_name(f.data_type()), if f.is_nullable() { "?" } else { "" })
     });
     shown.collect::<Vec<_>>().join(", ")
 }
@@ -214,24 +184,14 @@ fn parallelism(node: &Node) -> String {
                 Partitions::Single => "one partition, on one worker",
                 Partitions::Many { .. } => "partitions spread over the workers",
             };
-            format!(
-                "{spread}; {}",
-                if plan.bounded {
-                    "it ends"
-                } else {
-                    "without end"
-                }
-            )
+            format!("{spread}; {}", if plan.bounded { "it ends" } else { "without end" })
         }
         Body::Operator { plan, .. } => match &plan.distribution {
             Distribution::Local => "on every worker".into(),
-            Distribution::Keyed(by) if by.first().is_none_or(Vec::is_empty) => {
-                "on one worker".into()
+            Distribution::Keyed(by) if by.first().is_none_or(Vec::is_empty) => "on one worker".into(),
+            Distribution::Keyed(by) => {
+                format!("on every worker, each with its share of {}", by[0].join(", "))
             }
-            Distribution::Keyed(by) => format!(
-                "on every worker, each with its share of {}",
-                by[0].join(", ")
-            ),
         },
         Body::Sink { plan } => match &plan.placement {
             Placement::Local => "one writer a worker".into(),
@@ -244,27 +204,16 @@ fn parallelism(node: &Node) -> String {
 fn flow(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| format!("{name}: {}", flow(value)));
+            let fields = fields.iter().map(|(name, value)| format!("{name}: {}", flow(value)));
             format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
         }
-        Value::Array(items) => format!(
-            "[{}]",
-            items.iter().map(flow).collect::<Vec<_>>().join(", ")
-        ),
+        Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::String(text) => {
             let plain = !text.is_empty()
-                && text
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || "_-./".contains(c))
+                && text.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c))
                 && !matches!(text.as_str(), "true" | "false" | "null")
                 && text.parse::<f64>().is_err();
-            if plain {
-                text.clone()
-            } else {
-                format!("{value}")
-            }
+            if plain { text.clone() } else { format!("{value}") }
         }
         other => other.to_string(),
     }
@@ -277,9 +226,6 @@ mod tests {
     #[test]
     fn values_read_as_yaml() {
         let value = json!({"every": "1m", "by": ["venue"], "n": 3, "sql": "a, b", "s": "3", "nothing": null});
-        assert_eq!(
-            flow(&value),
-            "{every: 1m, by: [venue], n: 3, sql: \"a, b\", s: \"3\", nothing: null}"
-        );
+        assert_eq!(flow(&value), "{every: 1m, by: [venue], n: 3, sql: \"a, b\", s: \"3\", nothing: null}");
     }
 }

@@ -293,7 +293,6 @@ struct Opening {
 /// A consumer with its partitions assigned.
 struct Opened {
     consumer: Arc<BaseConsumer<Ear>>,
-    ear: Ear,
     readers: Vec<Reader>,
     /// How many partitions the topic has.
     count: usize,
@@ -323,7 +322,7 @@ impl Source for KafkaSource {
                 () = cx.stop.cancelled() => return Ok(()),
             }
         };
-        let mut run = Run { cx, settings, restored, suspect, consumers: Vec::new(), tasks: JoinSet::new(), ear: opened.ear.clone(), count: opened.count };
+        let mut run = Run { cx, settings, restored, suspect, consumers: Vec::new(), tasks: JoinSet::new(), count: opened.count };
         let ids: Vec<u32> = opened.readers.iter().map(|r| r.partition as u32).collect();
         let writers = run.cx.ready(&ids);
         run.start(opened.consumer, opened.readers, writers);
@@ -340,7 +339,6 @@ struct Run {
     suspect: Arc<Notify>,
     consumers: Vec<Arc<BaseConsumer<Ear>>>,
     tasks: JoinSet<Result<(), ConnectorError>>,
-    ear: Ear,
     count: usize,
 }
 
@@ -558,7 +556,7 @@ fn open(
     if assignment.count() > 0 {
         consumer.assign(&assignment).map_err(failed)?;
     }
-    Ok(Opened { consumer, ear, readers, count })
+    Ok(Opened { consumer, readers, count })
 }
 
 fn wait_for_topic(

@@ -93,7 +93,7 @@ impl Merge {
         Ok(merge)
     }
 
-    /// Where the merge stands: after the last row that `next` gave.
+    /// Where the merge stands: after the last row that `next_rows` gave.
     pub fn at(&self) -> At {
         let open = self.cursors.iter();
         let open = open.map(|(i, c)| (self.inputs[*i].file.name.clone(), c.before + c.at as u64));
@@ -101,7 +101,7 @@ impl Merge {
     }
 
     /// The next rows, at most a chunk of them.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>, ConnectorError> {
+    pub fn next_rows(&mut self) -> Result<Option<RecordBatch>, ConnectorError> {
         loop {
             self.open_due()?;
             let Some(Reverse((_, _, file))) = self.heap.peek().copied() else {
@@ -170,7 +170,7 @@ impl Merge {
             cursor.before += cursor.batch.num_rows() as u64;
             cursor.at = 0;
             cursor.waiting_as = None;
-            let Some(batch) = cursor.reader.next()? else {
+            let Some(batch) = cursor.reader.next_rows()? else {
                 self.cursors.remove(&file);
                 return Ok(());
             };

@@ -91,7 +91,7 @@ impl Reader {
     }
 
     /// The next batch that has rows; `None` at the end of the file.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>, ConnectorError> {
+    pub fn next_rows(&mut self) -> Result<Option<RecordBatch>, ConnectorError> {
         loop {
             let batch = match &mut self.rows {
                 Rows::Local(reader) => reader.next().transpose().map_err(|e| broken(&self.display, &e))?,

@@ -89,7 +89,7 @@ pub(super) fn parse_decimal(text: &str, unit_ns: i64) -> Option<i64> {
 /// Days since the epoch from `2024-01-02`.
 pub(super) fn parse_date(text: &str) -> Option<i32> {
     let date = text.parse::<NaiveDate>().ok()?;
-    i32::try_from(date.num_days_from_ce() - 719_163).ok()
+    Some(date.num_days_from_ce() - 719_163)
 }
 
 /// Writes dates and times; remembers the last day, since rows come in order of time.

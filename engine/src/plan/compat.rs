@@ -21,10 +21,7 @@ use crate::schema::type_name;
 
 /// What a checkpoint remembers of a graph: one entry a node.
 pub fn describe(plan: &Plan) -> Value {
-    plan.nodes
-        .iter()
-        .map(|node| describe_node(plan, node))
-        .collect()
+    plan.nodes.iter().map(|node| describe_node(plan, node)).collect()
 }
 
 /// A hash of [`describe`] that is the same on every machine.
@@ -34,11 +31,7 @@ pub fn fingerprint(plan: &Plan) -> u64 {
 
 fn describe_node(plan: &Plan, node: &Node) -> Value {
     let schema = |schema: &Schema| -> Value {
-        schema
-            .fields()
-            .iter()
-            .map(|f| json!([f.name(), type_name(f.data_type()), f.is_nullable()]))
-            .collect()
+        schema.fields().iter().map(|f| json!([f.name(), type_name(f.data_type()), f.is_nullable()])).collect()
     };
     let origins: Vec<Value> = node
         .inputs
@@ -71,23 +64,17 @@ fn is_stateful(node: &Node) -> bool {
 fn origins(plan: &Plan, id: usize, port: Port, names: &mut Vec<String>) {
     let node = &plan.nodes[id];
     if node.role == Role::Operator && !is_stateful(node) {
-        node.inputs
-            .iter()
-            .for_each(|edge| origins(plan, edge.from, edge.port, names));
+        node.inputs.iter().for_each(|edge| origins(plan, edge.from, edge.port, names));
         return;
     }
-    let name = if port == Port::DeadLetters {
-        format!("{}.dead_letters", node.name)
-    } else {
-        node.name.clone()
-    };
+    let name =
+        if port == Port::DeadLetters { format!("{}.dead_letters", node.name) } else { node.name.clone() };
     if !names.contains(&name) {
         names.push(name);
     }
 }
 
-const HINT: &str =
-    "undo it, give the dataflow another name, or run with `--from none` to begin anew";
+const HINT: &str = "undo it, give the dataflow another name, or run with `--from none` to begin anew";
 
 /// Whether `new` can go on from a checkpoint of the graph that [`describe`] gave `old` for; else
 /// everything that keeps it from that.
@@ -96,71 +83,40 @@ pub fn compatible(old: &Value, new: &Plan) -> Result<(), Vec<Problem>> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let (old, new) = (list(old), list(&described));
     let mut problems = Vec::new();
-    let mut refuse =
-        |path: String, reason: String| problems.push(Problem::new(path, reason).hint(HINT));
+    let mut refuse = |path: String, reason: String| problems.push(Problem::new(path, reason).hint(HINT));
     for before in &old {
         let (name, role) = (text(before, "name"), text(before, "role"));
         let path = format!("{role}s.{name}");
-        let Some(after) = new
-            .iter()
-            .find(|node| node["name"] == before["name"] && node["role"] == before["role"])
+        let Some(after) =
+            new.iter().find(|node| node["name"] == before["name"] && node["role"] == before["role"])
         else {
             if before["stateful"] == true {
-                refuse(
-                    path,
-                    format!("operator `{name}` is gone, and the checkpoint holds its state"),
-                );
+                refuse(path, format!("operator `{name}` is gone, and the checkpoint holds its state"));
             } else if role == "source" {
-                refuse(
-                    path,
-                    format!("source `{name}` is gone, and the checkpoint holds its positions"),
-                );
+                refuse(path, format!("source `{name}` is gone, and the checkpoint holds its positions"));
             }
             continue;
         };
         let stateful = before["stateful"] == true || after["stateful"] == true;
         if before["kind"] != after["kind"] && (stateful || role != "operator") {
             let (was, is) = (text(before, "kind"), text(after, "kind"));
-            refuse(
-                format!("{path}.kind"),
-                format!("the kind was `{was}` and is `{is}`"),
-            );
+            refuse(format!("{path}.kind"), format!("the kind was `{was}` and is `{is}`"));
             continue;
         }
         if role == "source" && before["with"]["event_time"] != after["with"]["event_time"] {
-            let (was, is) = (
-                shown(before["with"].get("event_time")),
-                shown(after["with"].get("event_time")),
-            );
-            refuse(
-                format!("{path}.with.event_time"),
-                format!("the event time was {was} and is {is}"),
-            );
+            let (was, is) = (shown(before["with"].get("event_time")), shown(after["with"].get("event_time")));
+            refuse(format!("{path}.with.event_time"), format!("the event time was {was} and is {is}"));
         }
         if !stateful {
             continue;
         }
-        differences(
-            &format!("{path}.with"),
-            &before["with"],
-            &after["with"],
-            &mut refuse,
-        );
+        differences(&format!("{path}.with"), &before["with"], &after["with"], &mut refuse);
         if before["inputs"] != after["inputs"] {
-            let streams = |node: &Value| {
-                list(&node["inputs"])
-                    .iter()
-                    .map(names)
-                    .collect::<Vec<_>>()
-                    .join(" and ")
-            };
+            let streams =
+                |node: &Value| list(&node["inputs"]).iter().map(names).collect::<Vec<_>>().join(" and ");
             refuse(
                 format!("{path}.from"),
-                format!(
-                    "its rows came from {} and come from {}",
-                    streams(before),
-                    streams(after)
-                ),
+                format!("its rows came from {} and come from {}", streams(before), streams(after)),
             );
         }
         if before["schema"] != after["schema"] {
@@ -174,22 +130,15 @@ pub fn compatible(old: &Value, new: &Plan) -> Result<(), Vec<Problem>> {
         }
     }
     for after in new.iter().filter(|node| node["stateful"] == true) {
-        let known = old
-            .iter()
-            .any(|node| node["name"] == after["name"] && node["role"] == after["role"]);
+        let known = old.iter().any(|node| node["name"] == after["name"] && node["role"] == after["role"]);
         if !known {
             let name = text(after, "name");
-            let reason = format!(
-                "operator `{name}` is new: its state would lack the rows before the checkpoint"
-            );
+            let reason =
+                format!("operator `{name}` is new: its state would lack the rows before the checkpoint");
             refuse(format!("operators.{name}"), reason);
         }
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 fn text<'a>(node: &'a Value, field: &str) -> &'a str {
@@ -197,15 +146,8 @@ fn text<'a>(node: &'a Value, field: &str) -> &'a str {
 }
 
 fn names(list: &Value) -> String {
-    let names = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
-    names
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let names = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(value: Option<&Value>) -> String {
@@ -226,31 +168,23 @@ fn differences(path: &str, before: &Value, after: &Value, refuse: &mut impl FnMu
                 let path = format!("{path}.{name}");
                 match (was, is) {
                     (Some(was), Some(is)) if both => differences(&path, was, is, refuse),
-                    _ if was != is => refuse(
-                        path,
-                        format!("`{name}` was {} and is {}", shown(was), shown(is)),
-                    ),
+                    _ if was != is => {
+                        refuse(path, format!("`{name}` was {} and is {}", shown(was), shown(is)))
+                    }
                     _ => {}
                 }
             }
         }
-        _ if before != after => refuse(
-            path.to_owned(),
-            format!(
-                "it was {} and is {}",
-                shown(Some(before)),
-                shown(Some(after))
-            ),
-        ),
+        _ if before != after => {
+            refuse(path.to_owned(), format!("it was {} and is {}", shown(Some(before)), shown(Some(after))))
+        }
         _ => {}
     }
 }
 
 fn columns(before: &[Value], after: &[Value]) -> String {
     let by_name = |list: &[Value]| -> Map<String, Value> {
-        list.iter()
-            .filter_map(|c| Some((c[0].as_str()?.to_owned(), c.clone())))
-            .collect()
+        list.iter().filter_map(|c| Some((c[0].as_str()?.to_owned(), c.clone()))).collect()
     };
     let (was, is) = (by_name(before), by_name(after));
     let mut changes = Vec::new();
@@ -258,33 +192,17 @@ fn columns(before: &[Value], after: &[Value]) -> String {
         match is.get(name) {
             None => changes.push(format!("`{name}` is gone")),
             Some(now) if now[1] != column[1] => {
-                changes.push(format!(
-                    "`{name}` was {} and is {}",
-                    text_of(&column[1]),
-                    text_of(&now[1])
-                ));
+                changes.push(format!("`{name}` was {} and is {}", text_of(&column[1]), text_of(&now[1])));
             }
             Some(now) if now[2] != column[2] => {
-                let may = if now[2] == true {
-                    "may now"
-                } else {
-                    "may no longer"
-                };
+                let may = if now[2] == true { "may now" } else { "may no longer" };
                 changes.push(format!("`{name}` {may} be null"));
             }
             Some(_) => {}
         }
     }
-    changes.extend(
-        is.keys()
-            .filter(|name| !was.contains_key(*name))
-            .map(|name| format!("`{name}` is new")),
-    );
-    if changes.is_empty() {
-        "their order".into()
-    } else {
-        changes.join(", ")
-    }
+    changes.extend(is.keys().filter(|name| !was.contains_key(*name)).map(|name| format!("`{name}` is new")));
+    if changes.is_empty() { "their order".into() } else { changes.join(", ") }
 }
 
 fn text_of(value: &Value) -> &str {

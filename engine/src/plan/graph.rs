@@ -34,11 +34,7 @@ pub(super) fn resolve(spec: &Spec) -> Graph {
     for (i, node) in nodes.iter().enumerate() {
         let many = node.from.len() > 1;
         let found = node.from.iter().enumerate().map(|(k, from)| {
-            let path = if many {
-                format!("{}.from[{k}]", node.path)
-            } else {
-                format!("{}.from", node.path)
-            };
+            let path = if many { format!("{}.from[{k}]", node.path) } else { format!("{}.from", node.path) };
             stream(nodes, i, from, &path).map_err(|(problem, near)| {
                 problems.push(problem);
                 meant.extend(near);
@@ -47,50 +43,27 @@ pub(super) fn resolve(spec: &Spec) -> Graph {
         inputs.push(found.map(Result::ok).collect());
     }
     let diverted = dead_letter_edges(nodes, &mut inputs, &mut problems);
-    for (i, node) in nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, n)| n.role != Role::Source && !n.broken)
-    {
+    for (i, node) in nodes.iter().enumerate().filter(|(_, n)| n.role != Role::Source && !n.broken) {
         if inputs[i].is_empty() && !diverted.contains(&node.name.as_str()) {
-            let problem = Problem::new(
-                &node.path,
-                format!("{} `{}` reads nothing", node.role.noun(), node.name),
-            );
+            let problem =
+                Problem::new(&node.path, format!("{} `{}` reads nothing", node.role.noun(), node.name));
             problems.push(problem.hint("write `from: NAME`, the node whose rows it takes"));
         }
     }
-    for (i, node) in nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, n)| n.role != Role::Sink)
-    {
-        let read = inputs
-            .iter()
-            .flatten()
-            .flatten()
-            .any(|(from, port)| *from == i && *port == Port::Rows);
+    for (i, node) in nodes.iter().enumerate().filter(|(_, n)| n.role != Role::Sink) {
+        let read = inputs.iter().flatten().flatten().any(|(from, port)| *from == i && *port == Port::Rows);
         if !read
+            && !node.kind.is_empty()
             && !meant.contains(&node.name.as_str())
             && !nodes[..i].iter().any(|n| n.name == node.name)
         {
-            let problem = Problem::new(
-                &node.path,
-                format!("nothing reads the rows of `{}`", node.name),
-            )
-            .at_key();
-            problems.push(problem.hint(format!(
-                "remove it, or add a node with `from: {}`",
-                node.name
-            )));
+            let problem =
+                Problem::new(&node.path, format!("nothing reads the rows of `{}`", node.name)).at_key();
+            problems.push(problem.hint(format!("remove it, or add a node with `from: {}`", node.name)));
         }
     }
     let order = topological(nodes, &inputs, &mut problems);
-    Graph {
-        order,
-        inputs,
-        problems,
-    }
+    Graph { order, inputs, problems }
 }
 
 /// The stream that `from` names; else what is wrong and which node was probably meant.
@@ -107,16 +80,9 @@ fn stream<'a>(
     let found = nodes.iter().position(|node| node.name == name);
     let readable = |node: &&NodeSpec| node.role != Role::Sink && node.name != nodes[reader].name;
     let Some(found) = found else {
-        let names: Vec<&str> = nodes
-            .iter()
-            .filter(readable)
-            .map(|node| node.name.as_str())
-            .collect();
+        let names: Vec<&str> = nodes.iter().filter(readable).map(|node| node.name.as_str()).collect();
         let problem = Problem::new(path, format!("there is no node `{name}` to read"));
-        return Err((
-            problem.hint_names(name, names.iter().copied()),
-            nearest(name, &names),
-        ));
+        return Err((problem.hint_names(name, names.iter().copied()), nearest(name, &names)));
     };
     let node = &nodes[found];
     match (node.role, port) {
@@ -131,18 +97,13 @@ fn stream<'a>(
         (_, None) => Ok((found, Port::Rows)),
         (Role::Source, Some(DEAD_LETTERS)) => Ok((found, Port::DeadLetters)),
         (role, Some(port)) => {
-            let problem = Problem::new(
-                path,
-                format!("{} `{name}` has no stream `{port}`", role.noun()),
-            );
+            let problem = Problem::new(path, format!("{} `{name}` has no stream `{port}`", role.noun()));
             Err((
                 problem.hint(match role {
                     Role::Source => format!("its streams are `{name}` and `{name}.{DEAD_LETTERS}`"),
                     _ => format!("its rows are `{name}`; only sources have `.{DEAD_LETTERS}`"),
                 }),
-                Some(name)
-                    .and_then(|n| nodes.iter().find(|x| x.name == n))
-                    .map(|n| n.name.as_str()),
+                Some(name).and_then(|n| nodes.iter().find(|x| x.name == n)).map(|n| n.name.as_str()),
             ))
         }
     }
@@ -155,28 +116,16 @@ fn dead_letter_edges<'a>(
     problems: &mut Vec<Problem>,
 ) -> Vec<&'a str> {
     let mut named = Vec::new();
-    for (i, source) in nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, n)| n.role == Role::Source)
-    {
+    for (i, source) in nodes.iter().enumerate().filter(|(_, n)| n.role == Role::Source) {
         let Some(name) = dead_letter_sink(source) else {
             continue;
         };
         let path = format!("{}.with.on_error.dead_letter", source.path);
-        match nodes
-            .iter()
-            .position(|node| node.name == name && node.role == Role::Sink)
-        {
+        match nodes.iter().position(|node| node.name == name && node.role == Role::Sink) {
             None => {
-                let sinks = nodes
-                    .iter()
-                    .filter(|n| n.role == Role::Sink)
-                    .map(|n| n.name.as_str());
-                problems.push(
-                    Problem::new(path, format!("there is no sink `{name}`"))
-                        .hint_names(name, sinks),
-                );
+                let sinks = nodes.iter().filter(|n| n.role == Role::Sink).map(|n| n.name.as_str());
+                problems
+                    .push(Problem::new(path, format!("there is no sink `{name}`")).hint_names(name, sinks));
             }
             Some(sink) if nodes[sink].from.is_empty() => {
                 named.push(nodes[sink].name.as_str());
@@ -187,10 +136,7 @@ fn dead_letter_edges<'a>(
             Some(sink) => problems.push(
                 Problem::new(
                     path,
-                    format!(
-                        "sink `{name}` reads `{}` already",
-                        nodes[sink].from.join("`, `")
-                    ),
+                    format!("sink `{name}` reads `{}` already", nodes[sink].from.join("`, `")),
                 )
                 .hint(format!(
                     "name a sink without `from`, or one that reads `{}.{DEAD_LETTERS}`",
@@ -199,34 +145,26 @@ fn dead_letter_edges<'a>(
             ),
         }
     }
-    for (i, source) in nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, n)| n.role == Role::Source)
-    {
-        let read = inputs
-            .iter()
-            .flatten()
-            .flatten()
-            .any(|input| *input == (i, Port::DeadLetters));
+    for (i, source) in nodes.iter().enumerate().filter(|(_, n)| n.role == Role::Source) {
+        let read = inputs.iter().flatten().flatten().any(|input| *input == (i, Port::DeadLetters));
         let diverts = source.with.get("late").is_some_and(|late| late == "divert");
         if diverts && !read && dead_letter_sink(source).is_none() {
             problems.push(
-                Problem::new(format!("{}.with.late", source.path), "late rows are diverted, but nothing reads them")
-                    .hint(format!(
-                        "add `on_error: {{dead_letter: SINK}}`, or a node with `from: {}.{DEAD_LETTERS}`",
-                        source.name
-                    )),
+                Problem::new(
+                    format!("{}.with.late", source.path),
+                    "late rows are diverted, but nothing reads them",
+                )
+                .hint(format!(
+                    "add `on_error: {{dead_letter: SINK}}`, or a node with `from: {}.{DEAD_LETTERS}`",
+                    source.name
+                )),
             );
         }
         if read && !diverts && dead_letter_sink(source).is_none() {
             problems.push(
                 Problem::new(
                     &source.path,
-                    format!(
-                        "`{0}.{DEAD_LETTERS}` is read, but `{0}` never sends any",
-                        source.name
-                    ),
+                    format!("`{0}.{DEAD_LETTERS}` is read, but `{0}` never sends any", source.name),
                 )
                 .hint("set `on_error: {dead_letter: SINK}` or `late: divert` in its `with`"),
             );
@@ -259,8 +197,8 @@ fn topological(
     let mut done = vec![false; nodes.len()];
     let mut order = Vec::new();
     // As written wherever that is possible, so that plans read like their graphs.
-    while let Some(next) = (0..nodes.len())
-        .find(|i| !done[*i] && inputs[*i].iter().flatten().all(|(from, _)| done[*from]))
+    while let Some(next) =
+        (0..nodes.len()).find(|i| !done[*i] && inputs[*i].iter().flatten().all(|(from, _)| done[*from]))
     {
         done[next] = true;
         order.push(next);
@@ -284,21 +222,14 @@ fn topological(
         if !cycle.is_empty() && !cycle.iter().any(|node| told[*node]) {
             // The walk went against the rows; the message goes with them, from the first written.
             let mut names: Vec<usize> = cycle.iter().rev().copied().collect();
-            let first = names
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, node)| **node)
-                .map_or(0, |(i, _)| i);
+            let first = names.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(i, _)| i);
             names.rotate_left(first);
             let path = format!("{}.from", nodes[names[0]].path);
             names.push(names[0]);
             let names: Vec<&str> = names.iter().map(|i| nodes[*i].name.as_str()).collect();
             problems.push(
-                Problem::new(
-                    path,
-                    format!("the graph has a cycle: {}", names.join(" -> ")),
-                )
-                .hint("rows must flow one way: let one of these nodes read another"),
+                Problem::new(path, format!("the graph has a cycle: {}", names.join(" -> ")))
+                    .hint("rows must flow one way: let one of these nodes read another"),
             );
         }
         walk.iter().for_each(|node| told[*node] = true);

@@ -21,61 +21,51 @@ pub fn source_option_names() -> Vec<String> {
 }
 
 /// Splits a source's `with:` block into the engine's part and its kind's, whose JSON Schema is
-/// `schema`. A kind that declares a field of the engine's name gets the same value: it needs to
-/// know it too.
-pub(super) fn split(with: &Value, schema: &Value) -> (Value, Value) {
-    let (names, shared) = (source_option_names(), crate::params::properties(schema));
-    let fields = with.as_object().cloned().unwrap_or_default();
-    let ours: Map<_, _> = fields
-        .clone()
-        .into_iter()
-        .filter(|(name, _)| names.contains(name))
-        .collect();
-    let theirs = fields
-        .into_iter()
-        .filter(|(name, _)| !names.contains(name) || shared.contains(name));
-    (Value::Object(ours), Value::Object(theirs.collect()))
+/// `schema`, and finds fields that neither knows. A kind that declares a field of the engine's name
+/// gets the same value: it needs to know it too.
+pub(super) fn split(with: &Value, schema: &Value) -> (Value, Value, Problems) {
+    let (ours, theirs) = (source_option_names(), crate::params::properties(schema));
+    let mut parts = (Map::new(), Map::new());
+    let mut problems = Problems::new();
+    for (name, value) in with.as_object().into_iter().flatten() {
+        if ours.contains(name) {
+            parts.0.insert(name.clone(), value.clone());
+        }
+        if theirs.contains(name) {
+            parts.1.insert(name.clone(), value.clone());
+        } else if !ours.contains(name) && schema.is_object() {
+            let known = theirs.iter().chain(&ours).map(String::as_str);
+            let problem = Problem::new(name, format!("unknown field `{name}`")).at_key();
+            problems.push(problem.hint_names(name, known));
+        }
+    }
+    (parts.0.into(), parts.1.into(), problems)
 }
 
 /// Reads the engine's part, with the bounds of `ts`.
 pub(super) fn parse(with: Value) -> Result<(SourceOptions, (i64, i64)), Problems> {
-    let options: SourceOptions =
-        crate::params::parse(with, &schemars::schema_for!(SourceOptions).to_value())?;
     let mut problems = Problems::new();
-    let mut bound =
-        |name: &str, text: &Option<String>, default: i64| match text.as_deref().map(time) {
-            None => default,
-            Some(Some(ns)) => ns,
-            Some(None) => {
-                let problem = Problem::new(
-                    name,
-                    format!("`{}` is not a time", text.as_deref().unwrap_or_default()),
-                );
-                problems.push(
-                    problem.hint("write 2024-01-31 or 2024-01-31T12:00:00Z, between 1678 and 2261"),
-                );
-                default
-            }
-        };
-    let range = (
-        bound("ts_min", &options.ts_min, TS_MIN),
-        bound("ts_max", &options.ts_max, TS_MAX),
-    );
+    let mut bound = |name: &str, default: i64| match with.get(name).and_then(Value::as_str) {
+        None => default,
+        Some(text) => time(text).unwrap_or_else(|| {
+            let problem = Problem::new(name, format!("`{text}` is not a time"));
+            problems.push(problem.hint("write 2024-01-31 or 2024-01-31T12:00:00Z, between 1678 and 2261"));
+            default
+        }),
+    };
+    let range = (bound("ts_min", TS_MIN), bound("ts_max", TS_MAX));
     if problems.is_empty() && range.0 >= range.1 {
-        let at = if options.ts_max.is_some() {
-            "ts_max"
-        } else {
-            "ts_min"
-        };
-        problems.push(
-            Problem::new(at, "no time lies between `ts_min` and `ts_max`")
-                .hint("`ts_max` must be the later"),
-        );
+        let at = if with.get("ts_max").is_some() { "ts_max" } else { "ts_min" };
+        let problem = Problem::new(at, "no time lies between `ts_min` and `ts_max`");
+        problems.push(problem.hint("`ts_max` must be the later"));
     }
-    if problems.is_empty() {
-        Ok((options, range))
-    } else {
-        Err(problems)
+    match crate::params::parse(with, &schemars::schema_for!(SourceOptions).to_value()) {
+        Ok(options) if problems.is_empty() => Ok((options, range)),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
     }
 }
 
@@ -84,9 +74,7 @@ fn time(text: &str) -> Option<i64> {
         return time.timestamp_nanos_opt();
     }
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
-    date.and_time(NaiveTime::MIN)
-        .and_utc()
-        .timestamp_nanos_opt()
+    date.and_time(NaiveTime::MIN).and_utc().timestamp_nanos_opt()
 }
 
 /// The schema of a source's stream: the system columns, then its own but for an event time column
@@ -97,12 +85,8 @@ pub(super) fn stream_schema(
     options: &SourceOptions,
 ) -> Result<SchemaRef, Problem> {
     let event_time = options.event_time.as_str();
-    let names: Vec<&str> = columns
-        .fields()
-        .iter()
-        .map(|f| f.name().as_str())
-        .filter(|n| !n.starts_with('_'))
-        .collect();
+    let names: Vec<&str> =
+        columns.fields().iter().map(|f| f.name().as_str()).filter(|n| !n.starts_with('_')).collect();
     let Ok(field) = columns.field_with_name(event_time) else {
         let problem = Problem::new(
             "event_time",
@@ -115,10 +99,8 @@ pub(super) fn stream_schema(
         });
     };
     let t = field.data_type();
-    let is_time = matches!(
-        t,
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64
-    ) || t.is_integer();
+    let is_time =
+        matches!(t, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) || t.is_integer();
     if !is_time {
         return Err(Problem::new(
             "event_time",
@@ -129,9 +111,7 @@ pub(super) fn stream_schema(
     if event_time != row::TS && columns.field_with_name(row::TS).is_ok() {
         return Err(Problem::new(
             "event_time",
-            format!(
-                "column `ts` would be hidden: `ts` is the event time, taken from `{event_time}`"
-            ),
+            format!("column `ts` would be hidden: `ts` is the event time, taken from `{event_time}`"),
         )
         .hint("leave `ts` out of the source's columns or rename it, or use `event_time: ts`"));
     }

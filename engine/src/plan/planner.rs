@@ -16,7 +16,8 @@ use crate::problem::Problem;
 use crate::registry::{Entry, PlanFn, Registry, Role};
 use crate::spec::{NodeSpec, SourceOptions, Spec};
 
-/// Plans a graph. `base` is the folder that relative paths start from.
+/// Plans a graph. `base` is the folder that relative paths start from. The list of problems is empty
+/// where the graph was read leniently and its reader has reported all there is.
 pub async fn plan(
     spec: &Spec,
     registry: &Registry,
@@ -32,17 +33,9 @@ pub async fn plan(
         done: spec.nodes.iter().map(|_| None).collect(),
         nodes: Vec::new(),
     };
-    let entries: Vec<Option<&Entry>> = spec
-        .nodes
-        .iter()
-        .map(|node| planner.entry(registry, node))
-        .collect();
-    let sources: Vec<usize> = graph
-        .order
-        .iter()
-        .copied()
-        .filter(|i| spec.nodes[*i].role == Role::Source)
-        .collect();
+    let entries: Vec<Option<&Entry>> = spec.nodes.iter().map(|node| planner.entry(registry, node)).collect();
+    let sources: Vec<usize> =
+        graph.order.iter().copied().filter(|i| spec.nodes[*i].role == Role::Source).collect();
     let planned = join_all(sources.iter().map(|i| planner.plan_source(*i, entries[*i]))).await;
     for (i, result) in sources.into_iter().zip(planned) {
         match result {
@@ -50,40 +43,22 @@ pub async fn plan(
             Err(problems) => planner.report(&spec.nodes[i], problems),
         }
     }
-    for i in 0..spec.nodes.len() {
+    for (i, entry) in entries.iter().enumerate() {
         if spec.nodes[i].role != Role::Source && !graph.order.contains(&i) {
-            planner.check_fields(i, entries[i]);
+            planner.check_fields(i, *entry);
         }
     }
-    for i in graph
-        .order
-        .iter()
-        .copied()
-        .filter(|i| spec.nodes[*i].role != Role::Source)
-    {
+    for i in graph.order.iter().copied().filter(|i| spec.nodes[*i].role != Role::Source) {
         planner.reader(i, entries[i], &graph);
     }
     planner.check_tests();
-    let Planner {
-        mut problems,
-        nodes,
-        ..
-    } = planner;
+    let Planner { mut problems, nodes, .. } = planner;
     problems.extend(graph.problems);
-    let whole = nodes.len() == spec.nodes.len();
-    if problems.is_empty() && !whole {
-        // Only a spec that was read leniently gets here: what is wrong has been said by the reader.
-        problems.push(Problem::new("", "the graph could not be read whole"));
-    }
-    if !problems.is_empty() {
+    // A node that could not be read has been reported by the reader: nothing is left to say of it.
+    if !problems.is_empty() || nodes.len() != spec.nodes.len() {
         return Err(problems);
     }
-    Ok(Plan {
-        job: spec.dataflow.clone(),
-        version: spec.version,
-        base,
-        nodes,
-    })
+    Ok(Plan { job: spec.dataflow.clone(), version: spec.version, base, nodes })
 }
 
 struct Planner<'a> {
@@ -121,13 +96,12 @@ impl<'a> Planner<'a> {
                 .find(|role| registry.get(*role, &node.kind).is_some());
             let kinds: Vec<&str> = registry.kinds(node.role).collect();
             self.problems.push(match elsewhere {
-                Some(role) if crate::problem::nearest(&node.kind, &kinds).is_none() => problem
-                    .hint(format!(
-                        "`{}` is {}; kinds of {noun}: {}",
-                        node.kind,
-                        role.article(),
-                        kinds.join(", ")
-                    )),
+                Some(role) if crate::problem::nearest(&node.kind, &kinds).is_none() => problem.hint(format!(
+                    "`{}` is {}; kinds of {noun}: {}",
+                    node.kind,
+                    role.article(),
+                    kinds.join(", ")
+                )),
                 _ => problem.hint_names(&node.kind, kinds),
             });
         }
@@ -150,9 +124,7 @@ impl<'a> Planner<'a> {
         crate::spec::secrets(&node.with, &node.written, &mut secrets);
         let with = format!("{}.with", node.path);
         let clean = |text: String| {
-            secrets.iter().fold(text, |text, (secret, reference)| {
-                text.replace(secret, reference)
-            })
+            secrets.iter().fold(text, |text, (secret, reference)| text.replace(secret, reference))
         };
         for problem in problems {
             let mut problem = problem.under(&with);
@@ -179,14 +151,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    async fn plan_source(
-        &self,
-        i: usize,
-        entry: Option<&Entry>,
-    ) -> Result<PlannedSource, Problems> {
+    async fn plan_source(&self, i: usize, entry: Option<&Entry>) -> Result<PlannedSource, Problems> {
         let node = &self.spec.nodes[i];
         let schema = entry.map(|entry| (entry.schema)()).unwrap_or_default();
-        let (ours, theirs) = options::split(&node.with, &schema);
+        let (ours, theirs, unknown) = options::split(&node.with, &schema);
         let parsed = options::parse(ours);
         let unusable = node.broken || !node.poisoned.is_empty();
         let planned = match entry.map(|entry| (entry, entry.plan)) {
@@ -196,9 +164,10 @@ impl<'a> Planner<'a> {
             Some(_) => Err(Problems::new()),
         };
         let ((options, ts_range), plan) = match (parsed, planned) {
-            (Ok(parsed), Ok(plan)) => (parsed, plan),
+            (Ok(parsed), Ok(plan)) if unknown.is_empty() => (parsed, plan),
             (parsed, planned) => {
-                let mut problems = parsed.err().unwrap_or_default();
+                let mut problems = unknown;
+                problems.extend(parsed.err().unwrap_or_default());
                 // A field that both read is reported once.
                 let told: Vec<String> = problems.iter().map(|p| p.path.clone()).collect();
                 let more = planned.err().unwrap_or_default().into_iter();
@@ -206,29 +175,15 @@ impl<'a> Planner<'a> {
                 return Err(problems);
             }
         };
-        let schema = options::stream_schema(&node.name, &plan.columns, &options)
-            .map_err(|problem| vec![problem])?;
-        Ok(PlannedSource {
-            plan,
-            options,
-            ts_range,
-            schema,
-        })
+        let schema =
+            options::stream_schema(&node.name, &plan.columns, &options).map_err(|problem| vec![problem])?;
+        Ok(PlannedSource { plan, options, ts_range, schema })
     }
 
     fn add_source(&mut self, i: usize, planned: PlannedSource) {
-        let PlannedSource {
-            plan,
-            options,
-            ts_range,
-            schema,
-        } = planned;
+        let PlannedSource { plan, options, ts_range, schema } = planned;
         let placed = order::of_source(&plan.partitions, options.lateness, &schema);
-        let body = Body::Source {
-            plan,
-            options,
-            ts_range,
-        };
+        let body = Body::Source { plan, options, ts_range };
         self.add(i, Vec::new(), schema, placed, body);
     }
 
@@ -242,22 +197,14 @@ impl<'a> Planner<'a> {
         let usable = counted && !inputs.is_empty() && !node.broken && node.poisoned.is_empty();
         match (ready.filter(|_| usable), entry.plan) {
             (Some(inputs), PlanFn::Operator(plan, _)) => {
-                let infos: Vec<StreamInfo> =
-                    inputs.iter().map(|input| input.info.clone()).collect();
+                let infos: Vec<StreamInfo> = inputs.iter().map(|input| input.info.clone()).collect();
                 let planned = plan(node.with.clone(), &infos, &self.context(node));
                 match planned.and_then(|plan| Ok((edges(&plan, &inputs)?, plan))) {
                     Ok((edges, plan)) => {
-                        let placed: Vec<&Placed> =
-                            inputs.iter().map(|input| &input.placed).collect();
+                        let placed: Vec<&Placed> = inputs.iter().map(|input| &input.placed).collect();
                         let delivery = order::delivery(&plan, &placed);
                         let placed = order::of_operator(&plan, &placed);
-                        self.add(
-                            i,
-                            edges,
-                            plan.schema.clone(),
-                            placed,
-                            Body::Operator { plan, delivery },
-                        );
+                        self.add(i, edges, plan.schema.clone(), placed, Body::Operator { plan, delivery });
                     }
                     Err(problems) => self.report(node, problems),
                 }
@@ -266,26 +213,11 @@ impl<'a> Planner<'a> {
                 // Several inputs are dead letters of several sources: all of one schema.
                 let first = &inputs[0];
                 let planned = plan(node.with.clone(), &first.info, &self.context(node));
-                match planned
-                    .and_then(|plan| Ok((order::shards(&plan.placement, &first.info)?, plan)))
-                {
+                match planned.and_then(|plan| Ok((order::shards(&plan.placement, &first.info)?, plan))) {
                     Ok((exchange, plan)) => {
-                        let edges = inputs
-                            .iter()
-                            .map(|input| input.edge(exchange.clone()))
-                            .collect();
-                        let placed = if inputs.len() == 1 {
-                            first.placed.clone()
-                        } else {
-                            Placed::NOWHERE
-                        };
-                        self.add(
-                            i,
-                            edges,
-                            first.info.schema.clone(),
-                            placed,
-                            Body::Sink { plan },
-                        );
+                        let edges = inputs.iter().map(|input| input.edge(exchange.clone())).collect();
+                        let placed = if inputs.len() == 1 { first.placed.clone() } else { Placed::NOWHERE };
+                        self.add(i, edges, first.info.schema.clone(), placed, Body::Sink { plan });
                     }
                     Err(problems) => self.report(node, problems),
                 }
@@ -311,8 +243,9 @@ impl<'a> Planner<'a> {
             format!("`{}` takes {takes}, `from` names {count}", node.kind),
         );
         self.problems.push(match count > most {
-            true if most == 1 => problem
-                .hint("merge the streams in a node before it, or write one such node for each"),
+            true if most == 1 => {
+                problem.hint("merge the streams in a node before it, or write one such node for each")
+            }
             true => problem.hint("name fewer nodes"),
             false => problem.hint("write `from: [NAME, NAME]`"),
         });
@@ -328,10 +261,7 @@ impl<'a> Planner<'a> {
                 from: *id,
                 port,
                 placed: placed.clone(),
-                info: StreamInfo {
-                    name: node.name.clone(),
-                    schema: node.schema.clone(),
-                },
+                info: StreamInfo { name: node.name.clone(), schema: node.schema.clone() },
             },
             Port::DeadLetters => Input {
                 from: *id,
@@ -373,30 +303,22 @@ impl<'a> Planner<'a> {
     fn check_tests(&mut self) {
         let mut problems = Vec::new();
         for (t, test) in self.spec.tests.iter().enumerate() {
-            let parts = [
-                ("given", &test.given, Role::Source),
-                ("expect", &test.expect, Role::Sink),
-            ];
+            let parts = [("given", &test.given, Role::Source), ("expect", &test.expect, Role::Sink)];
             for (part, rows, role) in parts {
                 for (name, rows) in rows {
-                    let node = self
-                        .nodes
-                        .iter()
-                        .find(|node| node.name == *name && node.role == role);
+                    let node = self.nodes.iter().find(|node| node.name == *name && node.role == role);
                     let Some(node) = node else { continue };
                     let schema = match &node.body {
                         Body::Source { plan, .. } => &plan.columns,
                         _ => &node.schema,
                     };
-                    let names: Vec<&str> =
-                        schema.fields().iter().map(|f| f.name().as_str()).collect();
+                    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
                     for (r, row) in rows.iter().enumerate() {
                         let columns = row.as_object().into_iter().flat_map(|row| row.keys());
                         for column in columns.filter(|column| !names.contains(&column.as_str())) {
                             let path = format!("tests[{t}].{part}.{name}[{r}].{column}");
                             let problem =
-                                Problem::new(path, format!("`{name}` has no column `{column}`"))
-                                    .at_key();
+                                Problem::new(path, format!("`{name}` has no column `{column}`")).at_key();
                             let known = names.iter().copied().filter(|n| !n.starts_with('_'));
                             problems.push(problem.hint_names(column, known));
                         }
@@ -418,11 +340,7 @@ struct Input {
 
 impl Input {
     fn edge(&self, exchange: Exchange) -> Edge {
-        Edge {
-            from: self.from,
-            port: self.port,
-            exchange,
-        }
+        Edge { from: self.from, port: self.port, exchange }
     }
 }
 
@@ -430,18 +348,12 @@ impl Input {
 fn edges(plan: &OperatorPlan, inputs: &[Input]) -> Result<Vec<Edge>, Problems> {
     let by = match &plan.distribution {
         Distribution::Local => {
-            return Ok(inputs
-                .iter()
-                .map(|input| input.edge(Exchange::Stay))
-                .collect());
+            return Ok(inputs.iter().map(|input| input.edge(Exchange::Stay)).collect());
         }
         Distribution::Keyed(by) => by,
     };
     if by.len() != inputs.len() || by.iter().any(|keys| keys.len() != by[0].len()) {
-        return Err(vec![Problem::new(
-            "",
-            "every input needs as many key columns as the others",
-        )]);
+        return Err(vec![Problem::new("", "every input needs as many key columns as the others")]);
     }
     let keyed = inputs.iter().zip(by).map(|(input, by)| {
         let columns = input.info.keys("by", by)?;

@@ -84,7 +84,7 @@ pub struct Start {
     pub generation: u64,
     /// Generation at which this run began from nothing.
     pub run: u64,
-    /// Whether it begins from nothing now.
+    /// Whether the run has committed no checkpoint yet.
     pub fresh: bool,
     /// The checkpoint whose content it begins from (0: none).
     pub checkpoint: u64,
@@ -171,6 +171,9 @@ impl Shared {
     }
 }
 
+/// Told of a committed checkpoint.
+pub type OnCommit = Box<dyn FnMut(u64)>;
+
 /// What the nodes on one worker share.
 pub struct Local {
     /// Shared with the process's other workers.
@@ -186,7 +189,7 @@ pub struct Local {
     /// Everything lets go.
     pub close: Cell<bool>,
     /// Called for every committed checkpoint.
-    pub on_commit: RefCell<Vec<Box<dyn FnMut(u64)>>>,
+    pub on_commit: RefCell<Vec<OnCommit>>,
     /// Called when the run closes.
     pub on_close: RefCell<Vec<Box<dyn FnMut()>>>,
     /// Nodes to schedule when a command has come.

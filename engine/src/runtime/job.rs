@@ -203,7 +203,7 @@ impl Plan {
 /// Finds where a run begins and takes over the job: from then on older runs are fenced.
 pub async fn begin(plan: &Plan, store: Option<&CheckpointStore>, from: StartFrom, clock: &Clock) -> Result<Start, JobError> {
     let Some(store) = store else {
-        let now = clock.now_ns().max(1) as u64;
+        let now = (clock.now_ns() / 1_000_000).max(1) as u64;
         return Ok(Start { generation: now, run: now, fresh: true, checkpoint: 0, epoch: 1, manifest: None });
     };
     let storage = |e: CheckpointError| JobError::Checkpoint(e.to_string());
@@ -238,8 +238,11 @@ pub async fn begin(plan: &Plan, store: Option<&CheckpointStore>, from: StartFrom
             })?;
         }
         let id = last_id.unwrap_or(0) + 1;
-        let generation = last.as_ref().map_or(0, |m| m.generation) + 1;
-        let fresh = chosen.is_none();
+        // By the clock, so that it is larger even where the old checkpoints have been lost.
+        let now_ms = (clock.now_ns() / 1_000_000).max(0) as u64;
+        let generation = now_ms.max(last.as_ref().map_or(0, |m| m.generation) + 1);
+        // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
+        let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
         let run = chosen.as_ref().map_or(generation, |m| m.run);
         let mut mark = chosen.clone().unwrap_or_else(|| Manifest {
             id,

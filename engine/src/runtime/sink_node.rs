@@ -21,6 +21,7 @@ use crate::plan::{Body, Exchange, Node};
 use crate::runtime::align::Align;
 use crate::runtime::control::{Ack, Local, Report};
 use crate::runtime::exchange::shard;
+use crate::runtime::hold::sorted;
 use crate::runtime::input::{self, Input, RowStream};
 use crate::runtime::job::JobError;
 use crate::runtime::operator_node::store_state;
@@ -244,8 +245,14 @@ impl SinkRun {
         if watermark <= self.watermark {
             return Ok(());
         }
-        for batch in self.align.release(watermark)?.into_iter().flatten().flatten() {
-            self.send(batch)?;
+        let ready: Vec<RecordBatch> = self.align.release(watermark)?.into_iter().flatten().flatten().collect();
+        match ready.as_slice() {
+            [] => {}
+            [one] => self.send(one.clone())?,
+            many => {
+                let all = arrow::compute::concat_batches(&many[0].schema(), many)?;
+                self.send(sorted(all)?)?;
+            }
         }
         self.watermark = watermark;
         let metrics = self.local.shared.metrics.node(self.id);

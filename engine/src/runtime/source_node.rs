@@ -1,6 +1,7 @@
 //! Runs one source instance on one worker: reads its partitions in event-time balance, stamps rows,
 //! keeps watermarks, stops when too much is in flight, and remembers positions at every epoch.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub fn add<'scope>(scope: Scope<'scope, Time>, local: &Rc<Local>, node: &Node) -
     let (event_tx, events) = mpsc::unbounded_channel();
     let (commit_tx, commit_rx) = watch::channel(BTreeMap::new());
     let finished = Arc::new(AtomicBool::new(false));
-    let positions: Rc<std::cell::RefCell<VecDeque<(u64, BTreeMap<u32, Position>)>>> = Rc::default();
+    let positions: Uncommitted = Rc::default();
     if reads {
         let wake = scope.worker().sync_activator_for(address.to_vec());
         let wake = std::sync::Mutex::new(wake);
@@ -138,7 +139,7 @@ pub fn add<'scope>(scope: Scope<'scope, Time>, local: &Rc<Local>, node: &Node) -
         intake,
         events,
         finished,
-        restored: restored.into_iter().map(|(id, (position, max_ts))| (id, (position, max_ts))).collect(),
+        restored,
         partitions: Vec::new(),
         ready: !reads,
         reads,
@@ -161,6 +162,9 @@ pub fn add<'scope>(scope: Scope<'scope, Time>, local: &Rc<Local>, node: &Node) -
     });
     Ok(SourceStreams { rows, dead_letters })
 }
+
+/// Positions by partition, of checkpoints that are not committed yet.
+type Uncommitted = Rc<RefCell<VecDeque<(u64, BTreeMap<u32, Position>)>>>;
 
 struct Partition {
     id: u32,
@@ -202,7 +206,7 @@ struct SourceRun {
     capabilities: Option<(Capability<Time>, Capability<Time>)>,
     activator: Activator,
     /// Positions of epochs not committed yet.
-    positions: Rc<std::cell::RefCell<VecDeque<(u64, BTreeMap<u32, Position>)>>>,
+    positions: Uncommitted,
     split: SplitMix,
     stalled: Option<Stopwatch>,
 }

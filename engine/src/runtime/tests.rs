@@ -187,7 +187,7 @@ fn a_stopped_job_goes_on_where_it_stood() {
     let mut seen = Vec::new();
     for (attempt, workers) in [1usize, 3, 2, 1].into_iter().enumerate() {
         let last = attempt == 3;
-        let (plan, out) = graph(&[rows.clone()], "0", !last);
+        let (plan, out) = graph(std::slice::from_ref(&rows), "0", !last);
         let options = RunOptions {
             workers,
             chunk_rows: 64,

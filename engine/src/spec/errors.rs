@@ -19,11 +19,7 @@ pub struct Placed {
 
 impl Placed {
     pub(super) fn new(problem: Problem, (line, column): Place) -> Self {
-        Self {
-            problem,
-            line,
-            column,
-        }
+        Self { problem, line, column }
     }
 }
 
@@ -40,15 +36,11 @@ pub struct SpecErrors {
 impl std::error::Error for SpecErrors {}
 
 /// Longest piece of a line that is shown.
-const EXCERPT_MAX: usize = 100;
+const EXCERPT_MAX: usize = 120;
 
 impl SpecErrors {
     pub(super) fn new(file: &str, text: Arc<str>, problems: Vec<Placed>) -> Self {
-        let mut errors = Self {
-            file: file.to_owned(),
-            problems,
-            text,
-        };
+        let mut errors = Self { file: file.to_owned(), problems, text };
         errors.sort();
         errors
     }
@@ -65,9 +57,8 @@ impl SpecErrors {
     }
 
     fn sort(&mut self) {
-        self.problems.sort_by(|a, b| {
-            (a.line, a.column, &a.problem.path).cmp(&(b.line, b.column, &b.problem.path))
-        });
+        self.problems
+            .sort_by(|a, b| (a.line, a.column, &a.problem.path).cmp(&(b.line, b.column, &b.problem.path)));
         self.problems.dedup();
     }
 
@@ -80,33 +71,14 @@ impl SpecErrors {
     }
 
     fn write(&self, out: &mut impl fmt::Write, colours: bool) -> fmt::Result {
-        let (bold, red, dim, end) = if colours {
-            ("\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m")
-        } else {
-            ("", "", "", "")
-        };
-        for (
-            i,
-            Placed {
-                problem,
-                line,
-                column,
-            },
-        ) in self.problems.iter().enumerate()
-        {
+        let (bold, red, dim, end) =
+            if colours { ("\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m") } else { ("", "", "", "") };
+        for (i, Placed { problem, line, column }) in self.problems.iter().enumerate() {
             if i > 0 {
                 writeln!(out)?;
             }
-            let path = if problem.path.is_empty() {
-                String::new()
-            } else {
-                format!("{}: ", problem.path)
-            };
-            writeln!(
-                out,
-                "{bold}{}:{line}:{column}: {path}{end}{}",
-                self.file, problem.reason
-            )?;
+            let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+            writeln!(out, "{bold}{}:{line}:{column}: {path}{end}{}", self.file, problem.reason)?;
             if let Some((text, offset)) = self.excerpt(*line, *column) {
                 let number = line.to_string();
                 let gap = " ".repeat(number.len());
@@ -122,32 +94,14 @@ impl SpecErrors {
 
     /// A line, or the part of a long one around `column`, and where in it the column is.
     fn excerpt(&self, line: usize, column: usize) -> Option<(String, usize)> {
-        let chars: Vec<char> = self
-            .text
-            .lines()
-            .nth(line.checked_sub(1)?)?
-            .trim_end()
-            .chars()
-            .collect();
+        let chars: Vec<char> = self.text.lines().nth(line.checked_sub(1)?)?.trim_end().chars().collect();
         let at = column.saturating_sub(1).min(chars.len());
-        let start = if chars.len() <= EXCERPT_MAX {
-            0
-        } else {
-            at.saturating_sub(EXCERPT_MAX / 2)
-        };
+        let start = if chars.len() <= EXCERPT_MAX { 0 } else { at.saturating_sub(EXCERPT_MAX / 2) };
         let end = chars.len().min(start + EXCERPT_MAX);
-        let mut shown: String = if start > 0 {
-            "… ".into()
-        } else {
-            String::new()
-        };
+        let mut shown: String = if start > 0 { "… ".into() } else { String::new() };
         let offset = shown.chars().count() + at - start;
         // A caret lines up only under characters one column wide.
-        shown.extend(
-            chars[start..end]
-                .iter()
-                .map(|c| if c.is_control() { ' ' } else { *c }),
-        );
+        shown.extend(chars[start..end].iter().map(|c| if c.is_control() { ' ' } else { *c }));
         if end < chars.len() {
             shown.push_str(" …");
         }

@@ -14,10 +14,7 @@ use crate::registry::Role;
 
 /// The sections of a graph and what they are.
 pub const SECTIONS: [(&str, &str); 9] = [
-    (
-        "dataflow",
-        "Name of the job: lower-case letters, digits, `_` and `-`.",
-    ),
+    ("dataflow", "Name of the job: lower-case letters, digits, `_` and `-`."),
     ("version", "The graph's version, a whole number."),
     ("description", "What the graph is for."),
     (
@@ -43,8 +40,7 @@ pub(super) fn read(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(Spec, SpecErrors), SpecErrors> {
     let text: Arc<str> = Arc::from(text);
-    let document =
-        yaml::parse(&text).map_err(|placed| SpecErrors::new(file, text.clone(), vec![placed]))?;
+    let document = yaml::parse(&text).map_err(|placed| SpecErrors::new(file, text.clone(), vec![placed]))?;
     let base = Path::new(file).parent().unwrap_or(Path::new("")).to_owned();
     let mut spec = Spec {
         dataflow: String::new(),
@@ -61,27 +57,17 @@ pub(super) fn read(
     let top = match document.value {
         Value::Object(top) => top,
         other => {
-            let found = if other.is_null() {
-                "nothing".into()
-            } else {
-                params::describe(&other)
-            };
+            let found = if other.is_null() { "nothing".into() } else { params::describe(&other) };
             let problem = Problem::new("", format!("expected a graph, found {found}"))
                 .hint("a graph has `dataflow: NAME`, `sources:`, `operators:` and `sinks:`");
             return Err(spec.errors(vec![problem]));
         }
     };
-    let mut reader = Reader {
-        problems: Vec::new(),
-    };
+    let mut reader = Reader { problems: Vec::new() };
     reader.unknown_sections(&top);
     reader.heading(&top, &mut spec);
     let vars = reader.vars(top.get("vars"), sets, env, &base);
-    let scope = Scope {
-        vars,
-        env,
-        base: &base,
-    };
+    let scope = Scope { vars, env, base: &base };
     for role in [Role::Source, Role::Operator, Role::Sink] {
         reader.section(&top, role, &scope, &mut spec.nodes);
     }
@@ -126,15 +112,12 @@ impl Reader {
                 self.name("dataflow", name);
             }
             Some(other) => self.problem(
-                Problem::new(
-                    "dataflow",
-                    format!("expected a name, found {}", params::describe(other)),
-                )
-                .hint("the job's name, such as `dataflow: momentum`"),
+                Problem::new("dataflow", format!("expected a name, found {}", params::describe(other)))
+                    .hint("the job's name, such as `dataflow: momentum`"),
             ),
-            None => self.problem(
-                Problem::new("", "the graph has no name").hint("begin it with `dataflow: NAME`"),
-            ),
+            None => {
+                self.problem(Problem::new("", "the graph has no name").hint("begin it with `dataflow: NAME`"))
+            }
         }
         match top.get("version").map(|v| (v, v.as_u64())) {
             Some((_, Some(version))) => spec.version = version,
@@ -161,11 +144,7 @@ impl Reader {
         env: &dyn Fn(&str) -> Option<String>,
         base: &Path,
     ) -> Vec<(String, Expanded)> {
-        let mut scope = Scope {
-            vars: Vec::new(),
-            env,
-            base,
-        };
+        let mut scope = Scope { vars: Vec::new(), env, base };
         let empty = Map::new();
         let fields = match value {
             Some(Value::Object(fields)) => fields,
@@ -174,10 +153,7 @@ impl Reader {
                 self.problem(
                     Problem::new(
                         "vars",
-                        format!(
-                            "expected names and values, found {}",
-                            params::describe(other)
-                        ),
+                        format!("expected names and values, found {}", params::describe(other)),
                     )
                     .hint("write `vars: {name: value}`"),
                 );
@@ -185,10 +161,7 @@ impl Reader {
             }
         };
         for (name, _) in sets.iter().filter(|(name, _)| !fields.contains_key(name)) {
-            let problem = Problem::new(
-                "vars",
-                format!("--set {name}: the graph has no variable `{name}`"),
-            );
+            let problem = Problem::new("vars", format!("--set {name}: the graph has no variable `{name}`"));
             self.problem(match fields.is_empty() {
                 true => problem.hint("it declares none"),
                 false => problem.hint_names(name, fields.keys().map(String::as_str)),
@@ -206,14 +179,10 @@ impl Reader {
                 );
             }
             // The last of several wins, as on every command line.
-            let set = sets
-                .iter()
-                .rev()
-                .find(|(n, _)| n == name)
-                .map(|(_, text)| match declared {
-                    Value::String(_) => Value::String(text.clone()),
-                    _ => super::scalar(text),
-                });
+            let set = sets.iter().rev().find(|(n, _)| n == name).map(|(_, text)| match declared {
+                Value::String(_) => Value::String(text.clone()),
+                _ => super::scalar(text),
+            });
             let mut findings = Findings::default();
             let at = At::default();
             let expanded = scope.expand(set.as_ref().unwrap_or(declared), &path, at, &mut findings);
@@ -223,31 +192,23 @@ impl Reader {
         scope.vars
     }
 
-    fn section(
-        &mut self,
-        top: &Map<String, Value>,
-        role: Role,
-        scope: &Scope,
-        nodes: &mut Vec<NodeSpec>,
-    ) {
+    fn section(&mut self, top: &Map<String, Value>, role: Role, scope: &Scope, nodes: &mut Vec<NodeSpec>) {
         let section = role.section();
         let fields = match top.get(section) {
             Some(Value::Object(fields)) => fields,
             None | Some(Value::Null) if role == Role::Operator => return,
             None | Some(Value::Null) => {
                 let problem = Problem::new(section, format!("the graph has no {section}"));
-                return self.problem(problem.hint(format!(
-                    "write `{section}: {{NAME: {{kind: …, with: {{…}}}}}}`"
-                )));
+                return self
+                    .problem(problem.hint(format!("write `{section}: {{NAME: {{kind: …, with: {{…}}}}}}`")));
             }
             Some(other) => {
                 let problem = Problem::new(
                     section,
                     format!("expected nodes by name, found {}", params::describe(other)),
                 );
-                return self.problem(problem.hint(format!(
-                    "write `{section}: {{NAME: {{kind: …, with: {{…}}}}}}`"
-                )));
+                return self
+                    .problem(problem.hint(format!("write `{section}: {{NAME: {{kind: …, with: {{…}}}}}}`")));
             }
         };
         if fields.is_empty() && role != Role::Operator {
@@ -255,10 +216,7 @@ impl Reader {
         }
         for (name, value) in fields {
             if nodes.len() == NODES_MAX {
-                return self.problem(Problem::new(
-                    section,
-                    format!("a graph has at most {NODES_MAX} nodes"),
-                ));
+                return self.problem(Problem::new(section, format!("a graph has at most {NODES_MAX} nodes")));
             }
             let node = self.node(name, role, value, scope);
             nodes.push(node);
@@ -272,29 +230,17 @@ impl Reader {
         let Value::Object(fields) = value else {
             node.broken = true;
             self.problem(
-                Problem::new(
-                    &path,
-                    format!("expected a node, found {}", params::describe(value)),
-                )
-                .hint(format!(
-                    "a node is `{name}: {{kind: …, {}with: {{…}}}}`",
-                    role.from_example()
-                )),
+                Problem::new(&path, format!("expected a node, found {}", params::describe(value)))
+                    .hint(format!("a node is `{name}: {{kind: …, {}with: {{…}}}}`", role.example_of_from())),
             );
             return node;
         };
-        for field in fields
-            .keys()
-            .filter(|f| !["kind", "from", "with"].contains(&f.as_str()))
-        {
-            let problem = Problem::new(
-                format!("{path}.{field}"),
-                format!("unknown field `{field}`"),
-            )
-            .at_key();
+        for field in fields.keys().filter(|f| !["kind", "from", "with"].contains(&f.as_str())) {
+            let problem =
+                Problem::new(format!("{path}.{field}"), format!("unknown field `{field}`")).at_key();
             self.problem(match crate::problem::nearest(field, &["kind", "from", "with"]) {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                None => problem.hint("a node has `kind`, `from` and `with`; settings of its kind go under `with`"),
+                None => problem.hint(format!("settings of its kind go under `with`: `with: {{{field}: …}}`")),
             });
         }
         match fields.get("kind") {
@@ -305,27 +251,20 @@ impl Reader {
                     Some(Value::Null) | None => Problem::new(&path, "the node has no `kind`"),
                     Some(other) => Problem::new(
                         format!("{path}.kind"),
-                        format!(
-                            "expected the name of a kind, found {}",
-                            params::describe(other)
-                        ),
+                        format!("expected the name of a kind, found {}", params::describe(other)),
                     ),
                 };
                 self.problem(problem.hint("`tidemill components` lists the kinds"));
             }
         }
-        match self.from(&path, role, fields.get("from")) {
-            Some(from) => node.from = from,
-            None => node.broken = true,
-        }
+        let good;
+        (node.from, good) = self.from(&path, role, fields.get("from"));
+        node.broken |= !good;
         match fields.get("with") {
             None | Some(Value::Null) => {}
             Some(with) => {
                 let mut findings = Findings::default();
-                let at = At {
-                    open: role == Role::Operator,
-                    ..At::default()
-                };
+                let at = At { open: role == Role::Operator, ..At::default() };
                 let expanded = scope.expand(with, &format!("{path}.with"), at, &mut findings);
                 self.problems.append(&mut findings.problems);
                 node.poisoned = findings.poisoned;
@@ -346,71 +285,49 @@ impl Reader {
         node
     }
 
-    fn from(&mut self, path: &str, role: Role, value: Option<&Value>) -> Option<Vec<String>> {
+    /// The nodes that `from` names, and whether that is all there is to it.
+    fn from(&mut self, path: &str, role: Role, value: Option<&Value>) -> (Vec<String>, bool) {
         let at = format!("{path}.from");
-        let expected = "write `from: NAME` or `from: [NAME, NAME]`";
-        match value {
-            None | Some(Value::Null) => Some(Vec::new()),
+        let items = match value {
+            None | Some(Value::Null) => return (Vec::new(), true),
             Some(_) if role == Role::Source => {
-                self.problem(
-                    Problem::new(at, "a source reads no other node")
-                        .hint("remove `from`, or move the node to `operators:`")
-                        .at_key(),
-                );
-                Some(Vec::new())
+                let problem = Problem::new(at, "a source reads no other node").at_key();
+                self.problem(problem.hint("remove `from`, or move the node to `operators:`"));
+                return (Vec::new(), true);
             }
-            Some(Value::String(name)) => Some(vec![name.clone()]),
-            Some(Value::Array(items)) => {
-                let mut names = Vec::new();
-                for (i, item) in items.iter().enumerate() {
-                    match item {
-                        Value::String(name) => names.push(name.clone()),
-                        other => {
-                            let found = params::describe(other);
-                            self.problem(
-                                Problem::new(
-                                    format!("{at}[{i}]"),
-                                    format!("expected a node's name, found {found}"),
-                                )
-                                .hint(expected),
-                            );
-                            return None;
-                        }
-                    }
-                }
-                Some(names)
+            Some(Value::Array(items)) => items.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+        };
+        let mut names = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            if let Value::String(name) = item {
+                names.push(name.clone());
+                continue;
             }
-            Some(other) => {
-                let found = params::describe(other);
-                self.problem(
-                    Problem::new(at, format!("expected a node's name, found {found}"))
-                        .hint(expected),
-                );
-                None
-            }
+            let at = if value == Some(item) { at.clone() } else { format!("{at}[{i}]") };
+            let reason = format!("expected a node's name, found {}", params::describe(item));
+            let problem = Problem::new(at, reason);
+            self.problem(problem.hint("write `from: NAME` or `from: [NAME, NAME]`"));
         }
+        let good = names.len() == items.len();
+        (names, good)
     }
 
     fn name(&mut self, path: &str, name: &str) {
         let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
         let what = if path == "dataflow" { "job" } else { "node" };
         let problem = if name.is_empty() || !name.chars().all(ok) {
-            let near: String = name
-                .to_ascii_lowercase()
-                .chars()
-                .map(|c| if ok(c) { c } else { '_' })
-                .collect();
-            Problem::new(path, format!("`{name}` cannot be the name of a {what}")).hint(match near
-                .is_empty()
-            {
-                true => "use lower-case letters, digits, `_` and `-`".to_owned(),
-                false => format!("use lower-case letters, digits, `_` and `-`: `{near}`"),
-            })
-        } else if name.len() > NAME_MAX {
-            Problem::new(
-                path,
-                format!("the name of a {what} has at most {NAME_MAX} characters"),
+            let lower = name.to_ascii_lowercase();
+            let words: Vec<&str> = lower.split(|c| !ok(c)).filter(|w| !w.is_empty()).collect();
+            let near = words.join("_");
+            Problem::new(path, format!("`{name}` cannot be the name of a {what}")).hint(
+                match near.is_empty() {
+                    true => "use lower-case letters, digits, `_` and `-`".to_owned(),
+                    false => format!("use lower-case letters, digits, `_` and `-`: `{near}`"),
+                },
             )
+        } else if name.len() > NAME_MAX {
+            Problem::new(path, format!("the name of a {what} has at most {NAME_MAX} characters"))
         } else {
             return;
         };
@@ -423,11 +340,7 @@ impl Reader {
                 self.problem(
                     Problem::new(
                         &node.path,
-                        format!(
-                            "`{}` is also the name of {}",
-                            node.name,
-                            first.role.article()
-                        ),
+                        format!("`{}` is also the name of {}", node.name, first.role.article()),
                     )
                     .hint(format!(
                         "rename one: names are unique over sources, operators and sinks (`{}`)",
@@ -438,41 +351,31 @@ impl Reader {
         }
     }
 
-    fn parse<P: DeserializeOwned + schemars::JsonSchema>(
-        &mut self,
-        value: Value,
-        path: &str,
-    ) -> Option<P> {
+    fn parse<P: DeserializeOwned + schemars::JsonSchema>(&mut self, value: Value, path: &str) -> Option<P> {
         match params::parse(value, &schemars::schema_for!(P).to_value()) {
             Ok(parsed) => Some(parsed),
             Err(problems) => {
-                self.problems
-                    .extend(problems.into_iter().map(|p| p.under(path)));
+                self.problems.extend(problems.into_iter().map(|p| p.under(path)));
                 None
             }
         }
     }
 
     fn checkpoints(&mut self, value: Value, spec: &mut Spec) {
-        let Some(options) = self.parse::<CheckpointOptions>(value, "checkpoints") else {
-            return;
-        };
-        if options.every.ns() == 0 {
-            self.problem(
-                Problem::new(
-                    "checkpoints.every",
-                    "checkpoints cannot be taken without a pause",
-                )
-                .hint("write a span of time such as `10s`"),
-            );
+        let every = value.get("every").map(|every| match every {
+            Value::String(text) => text.parse::<crate::duration::Span>().is_ok_and(|span| span.ns() == 0),
+            other => other == 0,
+        });
+        if every == Some(true) {
+            let problem = Problem::new("checkpoints.every", "checkpoints cannot be taken without a pause");
+            self.problem(problem.hint("write a span of time such as `10s`"));
         }
-        if options.keep == 0 {
-            self.problem(Problem::new(
-                "checkpoints.keep",
-                "at least one checkpoint must be kept",
-            ));
+        if value.get("keep").is_some_and(|keep| keep == 0) {
+            self.problem(Problem::new("checkpoints.keep", "at least one checkpoint must be kept"));
         }
-        spec.checkpoints = options;
+        if let Some(options) = self.parse::<CheckpointOptions>(value, "checkpoints") {
+            spec.checkpoints = options;
+        }
     }
 
     fn tests(&mut self, value: &Value, spec: &mut Spec) {
@@ -492,30 +395,21 @@ impl Reader {
             let Some(test) = self.parse::<TestSpec>(item.clone(), &path) else {
                 continue;
             };
-            for (part, rows, role) in [
-                ("given", &test.given, Role::Source),
-                ("expect", &test.expect, Role::Sink),
-            ] {
+            for (part, rows, role) in
+                [("given", &test.given, Role::Source), ("expect", &test.expect, Role::Sink)]
+            {
                 for (name, rows) in rows {
                     let at = format!("{path}.{part}.{name}");
-                    let mut names = spec
-                        .nodes
-                        .iter()
-                        .filter(|n| n.role == role)
-                        .map(|n| n.name.as_str());
+                    let mut names = spec.nodes.iter().filter(|n| n.role == role).map(|n| n.name.as_str());
                     if !names.clone().any(|n| n == name) {
-                        let problem =
-                            Problem::new(&at, format!("the graph has no {} `{name}`", role.noun()));
+                        let problem = Problem::new(&at, format!("the graph has no {} `{name}`", role.noun()));
                         self.problem(problem.hint_names(name, names.by_ref()).at_key());
                     }
                     for (j, row) in rows.iter().enumerate().filter(|(_, row)| !row.is_object()) {
                         let found = params::describe(row);
                         self.problem(
-                            Problem::new(
-                                format!("{at}[{j}]"),
-                                format!("expected a row, found {found}"),
-                            )
-                            .hint("a row is `{column: value, …}`"),
+                            Problem::new(format!("{at}[{j}]"), format!("expected a row, found {found}"))
+                                .hint("a row is `{column: value, …}`"),
                         );
                     }
                 }

@@ -31,11 +31,7 @@ pub fn json_schema(registry: &Registry) -> Value {
             "checkpoints" => checkpoints.clone(),
             "tests" => json!({"type": "array", "items": test}),
             nodes => {
-                let role = if nodes == "sources" {
-                    "source"
-                } else {
-                    nodes.trim_end_matches('s')
-                };
+                let role = if nodes == "sources" { "source" } else { nodes.trim_end_matches('s') };
                 let target = format!("#/$defs/{role}");
                 json!({"type": "object", "propertyNames": name, "additionalProperties": {"$ref": target}})
             }
@@ -76,22 +72,12 @@ fn node(registry: &Registry, role: Role, defs: &mut Map<String, Value>) -> Value
         embed(&mut with, &name, defs);
         if let Some(options) = &options {
             // One closed list of fields: two schemas that both refuse unknown fields would refuse all.
-            let theirs = with
-                .get("properties")
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default();
-            let mut fields = options["properties"]
-                .as_object()
-                .cloned()
-                .unwrap_or_default();
+            let theirs = with.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+            let mut fields = options["properties"].as_object().cloned().unwrap_or_default();
             fields.extend(theirs);
             with["properties"] = fields.into();
         }
-        let required = with
-            .get("required")
-            .and_then(Value::as_array)
-            .is_some_and(|r| !r.is_empty());
+        let required = with.get("required").and_then(Value::as_array).is_some_and(|r| !r.is_empty());
         let mut then = json!({"properties": {"with": {"$ref": format!("#/$defs/{name}")}}});
         if required {
             then["required"] = json!(["with"]);
@@ -138,18 +124,15 @@ fn embed(schema: &mut Value, prefix: &str, defs: &mut Map<String, Value>) {
 
 fn rewrite(at: &mut Value, prefix: &str, top: bool) {
     match at {
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| rewrite(item, prefix, false)),
+        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, prefix, false)),
         Value::Object(fields) => {
             if let Some(Value::String(target)) = fields.get_mut("$ref")
                 && let Some(name) = target.strip_prefix("#/$defs/")
             {
                 *target = format!("#/$defs/{prefix}.{name}");
             }
-            for (key, value) in fields
-                .iter_mut()
-                .filter(|(key, _)| !["default", "examples", "enum"].contains(&key.as_str()))
+            for (key, value) in
+                fields.iter_mut().filter(|(key, _)| !["default", "examples", "enum"].contains(&key.as_str()))
             {
                 if key == "properties" {
                     // The names in here are fields, not keywords.
@@ -173,10 +156,7 @@ fn rewrite(at: &mut Value, prefix: &str, top: bool) {
             if scalar && !top {
                 let description = fields.get("description").cloned();
                 let own = Value::Object(std::mem::take(fields));
-                fields.insert(
-                    "anyOf".into(),
-                    json!([own, {"type": "string", "pattern": "\\$"}]),
-                );
+                fields.insert("anyOf".into(), json!([own, {"type": "string", "pattern": "\\$"}]));
                 if let Some(description) = description {
                     fields.insert("description".into(), description);
                 }

@@ -28,10 +28,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn broken(text: &str, sets: &[(&str, &str)]) -> Vec<String> {
-    let sets: Vec<_> = sets
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+    let sets: Vec<_> = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let (_, errors) = match Spec::parse_lenient(text, "g.yaml", &sets, &env) {
         Ok(read) => read,
         Err(errors) => {
@@ -42,11 +39,7 @@ fn broken(text: &str, sets: &[(&str, &str)]) -> Vec<String> {
                 .collect();
         }
     };
-    errors
-        .problems
-        .iter()
-        .map(|p| format!("{}:{} {}", p.line, p.column, p.problem))
-        .collect()
+    errors.problems.iter().map(|p| format!("{}:{} {}", p.line, p.column, p.problem)).collect()
 }
 
 #[test]
@@ -59,26 +52,16 @@ fn a_graph_is_read_whole() {
     let names: Vec<&str> = spec.nodes.iter().map(|n| n.name.as_str()).collect();
     assert_eq!(names, ["trades", "bars", "both", "out"]);
     let trades = spec.node("trades").unwrap();
-    assert_eq!(
-        trades.with,
-        json!({"brokers": "embedded", "topic": "trades", "password": "hunter2"})
-    );
-    let written =
-        json!({"brokers": "${BROKERS:-embedded}", "topic": "trades", "password": "${PW}"});
+    assert_eq!(trades.with, json!({"brokers": "embedded", "topic": "trades", "password": "hunter2"}));
+    let written = json!({"brokers": "${BROKERS:-embedded}", "topic": "trades", "password": "${PW}"});
     assert_eq!(trades.written, written);
     assert_eq!(spec.node("both").unwrap().from, ["bars", "trades"]);
     assert_eq!(spec.node("both").unwrap().with, json!({"n": 14}));
     assert_eq!(spec.checkpoints.url.as_deref(), Some("./checkpoints"));
     assert_eq!(spec.checkpoints.keep, 3);
-    assert_eq!(
-        spec.tests[0].given["trades"],
-        [json!({"ts": 1, "price": 2.5})]
-    );
+    assert_eq!(spec.tests[0].given["trades"], [json!({"ts": 1, "price": 2.5})]);
     assert_eq!(spec.locate("operators.bars.with.by[1]"), Some((8, 72)));
-    assert_eq!(
-        spec.locate("operators.bars.with.nope"),
-        spec.locate("operators.bars.with")
-    );
+    assert_eq!(spec.locate("operators.bars.with.nope"), spec.locate("operators.bars.with"));
 }
 
 #[test]
@@ -122,8 +105,7 @@ fn what_is_wrong_is_all_said() {
 
 #[test]
 fn errors_show_the_line() {
-    let (_, errors) =
-        Spec::parse_lenient(&GRAPH.replace("$every", "$evry"), "g.yaml", &[], &env).unwrap();
+    let (_, errors) = Spec::parse_lenient(&GRAPH.replace("$every", "$evry"), "g.yaml", &[], &env).unwrap();
     let shown = errors.to_string();
     assert_eq!(
         shown,

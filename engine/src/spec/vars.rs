@@ -52,13 +52,8 @@ pub(super) struct At {
 impl At {
     fn field(self, name: &str) -> Self {
         let name = name.to_ascii_lowercase();
-        let secret = ["password", "secret", "token", "key", "options"]
-            .iter()
-            .any(|word| name.contains(word));
-        Self {
-            secret: self.secret || secret,
-            ..self
-        }
+        let secret = ["password", "secret", "token", "key", "options"].iter().any(|word| name.contains(word));
+        Self { secret: self.secret || secret, ..self }
     }
 }
 
@@ -86,32 +81,19 @@ impl Scope<'_> {
                     all.1.push(item.written);
                     all.2 |= item.poisoned;
                 }
-                Expanded {
-                    resolved: all.0.into(),
-                    written: all.1.into(),
-                    poisoned: all.2,
-                }
+                Expanded { resolved: all.0.into(), written: all.1.into(), poisoned: all.2 }
             }
             Value::Object(fields) => {
                 let mut all = (Map::new(), Map::new(), false);
                 for (name, field) in fields {
-                    let field =
-                        self.expand(field, &format!("{path}.{name}"), at.field(name), findings);
+                    let field = self.expand(field, &format!("{path}.{name}"), at.field(name), findings);
                     all.0.insert(name.clone(), field.resolved);
                     all.1.insert(name.clone(), field.written);
                     all.2 |= field.poisoned;
                 }
-                Expanded {
-                    resolved: all.0.into(),
-                    written: all.1.into(),
-                    poisoned: all.2,
-                }
+                Expanded { resolved: all.0.into(), written: all.1.into(), poisoned: all.2 }
             }
-            other => Expanded {
-                resolved: other.clone(),
-                written: other.clone(),
-                poisoned: false,
-            },
+            other => Expanded { resolved: other.clone(), written: other.clone(), poisoned: false },
         }
     }
 
@@ -126,27 +108,22 @@ impl Scope<'_> {
                 Some('{') => match after.find('}') {
                     Some(end) => (&after[1..end], &after[end + 1..]),
                     None => {
-                        let problem = Problem::new(path, "`${` is not closed")
-                            .hint("write `$$` for a dollar sign");
+                        let problem =
+                            Problem::new(path, "`${` is not closed").hint("write `$$` for a dollar sign");
                         findings.problems.push(problem);
                         poisoned = true;
                         ("", "")
                     }
                 },
                 Some(c) if c.is_ascii_alphabetic() || c == '_' => {
-                    let end = after
-                        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                        .unwrap_or(after.len());
+                    let end =
+                        after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
                     (&after[..end], &after[end..])
                 }
                 next => {
                     resolved.push('$');
                     written.push('$');
-                    rest = if next == Some('$') {
-                        &after[1..]
-                    } else {
-                        after
-                    };
+                    rest = if next == Some('$') { &after[1..] } else { after };
                     continue;
                 }
             };
@@ -165,11 +142,8 @@ impl Scope<'_> {
                         poisoned |= value.poisoned;
                     }
                     _ => {
-                        let problem = Problem::new(
-                            path,
-                            format!("`${reference}` is not a single value"),
-                        )
-                        .hint("a list or fields can only be a whole value, not part of a text");
+                        let problem = Problem::new(path, format!("`${reference}` is not a single value"))
+                            .hint("a list or fields can only be a whole value, not part of a text");
                         findings.problems.push(problem);
                         poisoned = true;
                     }
@@ -182,11 +156,7 @@ impl Scope<'_> {
         }
         resolved.push_str(rest);
         written.push_str(rest);
-        Expanded {
-            resolved: resolved.into(),
-            written: written.into(),
-            poisoned,
-        }
+        Expanded { resolved: resolved.into(), written: written.into(), poisoned }
     }
 
     fn look_up(&self, reference: &str, braced: bool) -> Result<Expanded, Problem> {
@@ -201,11 +171,7 @@ impl Scope<'_> {
         if braced {
             let value = (self.env)(name).filter(|v| default.is_none() || !v.is_empty());
             if let Some(value) = value.or_else(|| default.map(str::to_owned)) {
-                return Ok(Expanded {
-                    resolved: value.into(),
-                    written,
-                    poisoned: false,
-                });
+                return Ok(Expanded { resolved: value.into(), written, poisoned: false });
             }
         }
         let vars: Vec<&str> = self.vars.iter().map(|(name, _)| name.as_str()).collect();
@@ -221,24 +187,16 @@ impl Scope<'_> {
     }
 
     fn read_file(&self, expanded: &mut Expanded, path: &str, findings: &mut Findings) {
-        let Some(file) = expanded
-            .resolved
-            .as_str()
-            .and_then(|text| text.strip_prefix("file:"))
-        else {
+        let Some(file) = expanded.resolved.as_str().and_then(|text| text.strip_prefix("file:")) else {
             return;
         };
         let file = self.base.join(file.strip_prefix("//").unwrap_or(file));
         match std::fs::read_to_string(&file) {
             Ok(content) => expanded.resolved = content.trim().into(),
             Err(error) => {
-                let problem = Problem::new(
-                    path,
-                    format!("cannot read the secret from {}: {error}", file.display()),
-                );
-                findings
-                    .problems
-                    .push(problem.hint("`file:PATH` is replaced by what the file holds"));
+                let problem =
+                    Problem::new(path, format!("cannot read the secret from {}: {error}", file.display()));
+                findings.problems.push(problem.hint("`file:PATH` is replaced by what the file holds"));
                 expanded.poisoned = true;
             }
         }
@@ -256,16 +214,11 @@ fn plain_text(value: &Value) -> Option<String> {
 /// Pairs of a secret and its reference in one value: what must not be seen in a message.
 pub(crate) fn secrets(resolved: &Value, written: &Value, found: &mut Vec<(String, String)>) {
     match (resolved, written) {
-        (Value::String(r), Value::String(w)) if r != w && !r.is_empty() => {
-            found.push((r.clone(), w.clone()))
+        (Value::String(r), Value::String(w)) if r != w && !r.is_empty() => found.push((r.clone(), w.clone())),
+        (Value::Array(r), Value::Array(w)) => r.iter().zip(w).for_each(|(r, w)| secrets(r, w, found)),
+        (Value::Object(r), Value::Object(w)) => {
+            r.values().zip(w.values()).for_each(|(r, w)| secrets(r, w, found))
         }
-        (Value::Array(r), Value::Array(w)) => {
-            r.iter().zip(w).for_each(|(r, w)| secrets(r, w, found))
-        }
-        (Value::Object(r), Value::Object(w)) => r
-            .values()
-            .zip(w.values())
-            .for_each(|(r, w)| secrets(r, w, found)),
         _ => {}
     }
 }
@@ -278,14 +231,7 @@ mod tests {
 
     fn scope<'a>(base: &'a Path, env: &'a dyn Fn(&str) -> Option<String>) -> Scope<'a> {
         let var = |name: &str, r: Value, w: Value| {
-            (
-                name.to_owned(),
-                Expanded {
-                    resolved: r,
-                    written: w,
-                    poisoned: false,
-                },
-            )
+            (name.to_owned(), Expanded { resolved: r, written: w, poisoned: false })
         };
         let vars = vec![
             var("n", json!(14), json!(14)),
@@ -309,34 +255,18 @@ mod tests {
         let check = |text: &str, resolved: Value, written: Value| {
             let mut findings = Findings::default();
             let got = scope.expand(&json!(text), "p", At::default(), &mut findings);
-            assert!(
-                findings.problems.is_empty(),
-                "{text}: {:?}",
-                findings.problems
-            );
+            assert!(findings.problems.is_empty(), "{text}: {:?}", findings.problems);
             assert_eq!((got.resolved, got.written), (resolved, written), "{text}");
         };
         check("$n", json!(14), json!(14));
         check("${n}", json!(14), json!(14));
         check("$by", json!(["a"]), json!(["a"]));
         check("rsi_$n", json!("rsi_14"), json!("rsi_14"));
-        check(
-            "$archive/bars",
-            json!("/data/bars"),
-            json!("${ARCHIVE}/bars"),
-        );
+        check("$archive/bars", json!("/data/bars"), json!("${ARCHIVE}/bars"));
         check("${USER_NAME}", json!("ada"), json!("${USER_NAME}"));
-        check(
-            "${EMPTY:-x}${NONE:-y}",
-            json!("xy"),
-            json!("${EMPTY:-x}${NONE:-y}"),
-        );
+        check("${EMPTY:-x}${NONE:-y}", json!("xy"), json!("${EMPTY:-x}${NONE:-y}"));
         check("${NONE:-}", json!(""), json!("${NONE:-}"));
-        check(
-            "$$n costs $5, ^a$",
-            json!("$n costs $5, ^a$"),
-            json!("$n costs $5, ^a$"),
-        );
+        check("$$n costs $5, ^a$", json!("$n costs $5, ^a$"), json!("$n costs $5, ^a$"));
         check("é$n€", json!("é14€"), json!("é14€"));
     }
 
@@ -345,25 +275,15 @@ mod tests {
         let scope = scope(Path::new("."), &env);
         let check = |text: &str, message: &str| {
             let mut findings = Findings::default();
-            assert!(
-                scope
-                    .expand(&json!(text), "p", At::default(), &mut findings)
-                    .poisoned
-            );
+            assert!(scope.expand(&json!(text), "p", At::default(), &mut findings).poisoned);
             assert_eq!(findings.problems[0].to_string(), message);
         };
-        check(
-            "$archve/x",
-            "p: unknown variable `archve` (did you mean `$archive`?)",
-        );
+        check("$archve/x", "p: unknown variable `archve` (did you mean `$archive`?)");
         check(
             "${NOPE_NOPE}",
             "p: environment variable `NOPE_NOPE` is not set (set it, or write a default: `${NOPE_NOPE:-value}`)",
         );
-        check(
-            "x${n",
-            "p: `${` is not closed (write `$$` for a dollar sign)",
-        );
+        check("x${n", "p: `${` is not closed (write `$$` for a dollar sign)");
         check(
             "x$by",
             "p: `$by` is not a single value (a list or fields can only be a whole value, not part of a text)",
@@ -391,10 +311,7 @@ mod tests {
     #[test]
     fn an_operators_settings_show_their_values() {
         let scope = scope(Path::new("."), &env);
-        let at = At {
-            open: true,
-            ..At::default()
-        };
+        let at = At { open: true, ..At::default() };
         let got = scope.expand(
             &json!({"every": "${NONE:-1m}", "token": "${USER_NAME}"}),
             "with",

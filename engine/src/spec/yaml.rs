@@ -39,11 +39,7 @@ impl Marks {
         loop {
             if let Some(mark) = self.0.get(at) {
                 let to_key = at_key || !mark.scalar || at != path;
-                return Some(if to_key {
-                    mark.key.unwrap_or(mark.value)
-                } else {
-                    mark.value
-                });
+                return Some(if to_key { mark.key.unwrap_or(mark.value) } else { mark.value });
             }
             if at.is_empty() {
                 return None;
@@ -76,10 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Document, Placed> {
         let (event, span) = reader.next()?;
         match event {
             Event::StreamEnd => break,
-            Event::Scalar(..)
-            | Event::SequenceStart(..)
-            | Event::MappingStart(..)
-            | Event::Alias(_) => {
+            Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_) => {
                 if value.is_some() {
                     let problem = Problem::new("", "a second YAML document begins here")
                         .hint("a file holds one graph: put the other into a file of its own");
@@ -91,11 +84,7 @@ pub(super) fn parse(text: &str) -> Result<Document, Placed> {
         }
     }
     let value = value.unwrap_or(Value::Null);
-    Ok(Document {
-        value,
-        marks: reader.marks,
-        problems: reader.problems,
-    })
+    Ok(Document { value, marks: reader.marks, problems: reader.problems })
 }
 
 /// The value of text as an unquoted YAML scalar.
@@ -110,9 +99,7 @@ fn json(scalar: Scalar) -> Value {
         Scalar::Integer(i) => i.into(),
         // JSON has no NaN and no infinity: they stay words.
         Scalar::FloatingPoint(f) if f.is_nan() => "NaN".into(),
-        Scalar::FloatingPoint(f) if f.is_infinite() => {
-            if *f > 0.0 { "Infinity" } else { "-Infinity" }.into()
-        }
+        Scalar::FloatingPoint(f) if f.is_infinite() => if *f > 0.0 { "Infinity" } else { "-Infinity" }.into(),
         Scalar::FloatingPoint(f) => f.into_inner().into(),
         Scalar::String(s) => s.into_owned().into(),
     }
@@ -157,30 +144,15 @@ impl<'a> Reader<'a> {
             let problem = if depth > DEPTH_MAX {
                 Problem::new(path, format!("nested more than {DEPTH_MAX} levels deep"))
             } else {
-                Problem::new(
-                    path,
-                    format!("the file unfolds to more than {VALUES_MAX} values"),
-                )
-                .hint("look for an alias (`*name`) that repeats other aliases")
+                Problem::new(path, format!("the file unfolds to more than {VALUES_MAX} values"))
+                    .hint("look for an alias (`*name`) that repeats other aliases")
             };
             return Err(Placed::new(problem, start));
         }
         let scalar = matches!(event, Event::Scalar(..) | Event::Alias(_));
-        self.marks.0.insert(
-            path.to_owned(),
-            Mark {
-                key,
-                value: start,
-                scalar,
-            },
-        );
+        self.marks.0.insert(path.to_owned(), Mark { key, value: start, scalar });
         let (value, anchor) = match event {
-            Event::Alias(id) => (
-                self.anchors
-                    .get(&id)
-                    .map_or(Value::Null, |(v, _)| v.clone()),
-                0,
-            ),
+            Event::Alias(id) => (self.anchors.get(&id).map_or(Value::Null, |(v, _)| v.clone()), 0),
             Event::Scalar(text, style, anchor, tag) => {
                 let plain_style = style == ScalarStyle::Plain;
                 let scalar = if plain_style && text.is_empty() {
@@ -200,8 +172,7 @@ impl<'a> Reader<'a> {
             _ => (Value::Null, 0),
         };
         if anchor > 0 {
-            self.anchors
-                .insert(anchor, (value.clone(), self.values - before));
+            self.anchors.insert(anchor, (value.clone(), self.values - before));
         }
         Ok(value)
     }
@@ -227,39 +198,21 @@ impl<'a> Reader<'a> {
                 Event::MappingEnd | Event::StreamEnd => return Ok(Value::Object(fields)),
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => {
-                    let problem =
-                        Problem::new(path, "a key must be plain text, not a list or fields")
-                            .hint("text that begins with `{` or `[` needs quotes");
+                    let problem = Problem::new(path, "a key must be plain text, not a list or fields")
+                        .hint("text that begins with `{` or `[` needs quotes");
                     return Err(Placed::new(problem, key_place));
                 }
             };
-            let at = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+            let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let (event, span) = self.next()?;
             if fields.contains_key(&name) {
-                let first = self
-                    .marks
-                    .0
-                    .get(&at)
-                    .and_then(|m| m.key)
-                    .map_or(0, |(line, _)| line);
-                let problem = Problem::new(
-                    &at,
-                    format!("`{name}` is written twice; the first is on line {first}"),
-                )
-                .hint("rename or remove one of them");
+                let first = self.marks.0.get(&at).and_then(|m| m.key).map_or(0, |(line, _)| line);
+                let problem =
+                    Problem::new(&at, format!("`{name}` is written twice; the first is on line {first}"))
+                        .hint("rename or remove one of them");
                 self.problems.push(Placed::new(problem, key_place));
                 // Read on under a path that cannot be written, so that its places don't replace the first's.
-                self.value(
-                    event,
-                    span,
-                    &format!("\u{0}{at}"),
-                    Some(key_place),
-                    depth + 1,
-                )?;
+                self.value(event, span, &format!("\u{0}{at}"), Some(key_place), depth + 1)?;
                 continue;
             }
             let value = self.value(event, span, &at, Some(key_place), depth + 1)?;
@@ -271,12 +224,11 @@ impl<'a> Reader<'a> {
 /// The parser's error in plain words.
 fn plain(error: &ScanError) -> Placed {
     let info = error.info();
-    let quote = "text that holds `: ` or ` #`, or begins with one of `[{}]*&!|>%@` or a backquote, needs quotes";
+    let quote =
+        "text that holds `: ` or ` #`, or begins with one of `[{}]*&!|>%@` or a backquote, needs quotes";
+    let colon = "text that holds `: ` needs quotes; or this line is indented more than its neighbours";
     let (reason, hint) = if info.contains("tab") {
-        (
-            "a tab is used as indentation".to_owned(),
-            "YAML is indented by spaces",
-        )
+        ("a tab is used as indentation".to_owned(), "YAML is indented by spaces")
     } else if info.contains("did not find expected key")
         || info.contains("indentation") && !info.contains("flow")
     {
@@ -284,35 +236,21 @@ fn plain(error: &ScanError) -> Placed {
             "this line does not fit the lines above it".to_owned(),
             "fields of one level start in the same column",
         )
-    } else if info.contains("mapping values are not allowed")
-        || info.contains("illegal placement of ':'")
-    {
-        ("a `:` is not allowed here".to_owned(), quote)
+    } else if info.contains("mapping values are not allowed") || info.contains("illegal placement of ':'") {
+        ("a `:` is not allowed here".to_owned(), colon)
     } else if info.contains("flow mapping") || info.contains("expected ',' or '}'") {
-        (
-            "expected `,` or `}`".to_owned(),
-            "a `{` before this place is not closed, or a comma is missing",
-        )
+        ("expected `,` or `}`".to_owned(), "a `{` before this place is not closed, or a comma is missing")
     } else if info.contains("flow sequence") || info.contains("expected ',' or ']'") {
-        (
-            "expected `,` or `]`".to_owned(),
-            "a `[` before this place is not closed, or a comma is missing",
-        )
+        ("expected `,` or `]`".to_owned(), "a `[` before this place is not closed, or a comma is missing")
     } else if info.contains("end of stream") || info.contains("unexpected eof") {
-        (
-            "the file ends too early".to_owned(),
-            "a quote or bracket is not closed",
-        )
+        ("the file ends too early".to_owned(), "a quote or bracket is not closed")
     } else if info.contains("simple key") {
         (
             "expected `key: value`".to_owned(),
             "a `:` with a space after it is missing, or a quote or bracket is not closed",
         )
     } else if info.contains("unknown anchor") {
-        (
-            "this alias has no anchor".to_owned(),
-            "`*name` repeats a value marked `&name` above it",
-        )
+        ("this alias has no anchor".to_owned(), "`*name` repeats a value marked `&name` above it")
     } else {
         (format!("YAML syntax: {}", info.to_lowercase()), quote)
     };
@@ -329,43 +267,28 @@ mod tests {
     fn values_keep_their_types_and_places() {
         let text = "a: 1\nb:\n  c: [x, 2.5, \"3\", ~, true]\n  d: {e: f}\n";
         let document = parse(text).unwrap();
-        assert_eq!(
-            document.value,
-            json!({"a": 1, "b": {"c": ["x", 2.5, "3", null, true], "d": {"e": "f"}}})
-        );
+        assert_eq!(document.value, json!({"a": 1, "b": {"c": ["x", 2.5, "3", null, true], "d": {"e": "f"}}}));
         let at = |path| document.marks.locate(path, false);
         assert_eq!(at("a"), Some((1, 4)));
         assert_eq!(document.marks.locate("a", true), Some((1, 1)));
         assert_eq!(at("b.c[1]"), Some((3, 10)));
         assert_eq!(at("b.d.e"), Some((4, 10)));
         assert_eq!(at("b.d"), Some((4, 3)), "of more than a scalar, the key");
-        assert_eq!(
-            at("b.d.missing"),
-            Some((4, 3)),
-            "of what is not there, the key of what is around it"
-        );
+        assert_eq!(at("b.d.missing"), Some((4, 3)), "of what is not there, the key of what is around it");
     }
 
     #[test]
     fn twice_written_keys_are_found_and_reading_goes_on() {
         let document = parse("a: 1\nb: 2\na: {b: 3}\n").unwrap();
         assert_eq!(document.value, json!({"a": 1, "b": 2}));
-        let [twice] = document.problems.as_slice() else {
-            panic!("{:?}", document.problems)
-        };
+        let [twice] = document.problems.as_slice() else { panic!("{:?}", document.problems) };
         assert_eq!((twice.line, twice.column), (3, 1));
-        assert_eq!(
-            twice.problem.reason,
-            "`a` is written twice; the first is on line 1"
-        );
+        assert_eq!(twice.problem.reason, "`a` is written twice; the first is on line 1");
     }
 
     #[test]
     fn aliases_unfold_within_bounds() {
-        assert_eq!(
-            parse("a: &x [1]\nb: *x\n").unwrap().value,
-            json!({"a": [1], "b": [1]})
-        );
+        assert_eq!(parse("a: &x [1]\nb: *x\n").unwrap().value, json!({"a": [1], "b": [1]}));
         let mut bomb = "a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n".to_owned();
         for i in 1..9 {
             let prev = format!("*a{},", i - 1).repeat(10);
@@ -381,15 +304,9 @@ mod tests {
             let e = parse(text).unwrap_err();
             (e.line, e.problem.reason)
         };
-        assert_eq!(
-            error("a:\n\tb: 1\n"),
-            (2, "a tab is used as indentation".into())
-        );
+        assert_eq!(error("a:\n\tb: 1\n"), (2, "a tab is used as indentation".into()));
         assert_eq!(error("a: {b: 1\nc: 2\n").1, "expected `,` or `}`");
         assert_eq!(error("a: b: c\n"), (1, "a `:` is not allowed here".into()));
-        assert_eq!(
-            error("a: 1\n---\nb: 2\n"),
-            (3, "a second YAML document begins here".into())
-        );
+        assert_eq!(error("a: 1\n---\nb: 2\n"), (3, "a second YAML document begins here".into()));
     }
 }

@@ -64,8 +64,8 @@ pub(super) async fn open(target: &Target, cx: SinkContext) -> Result<ExactlyOnce
     let fenced = blocking(move || Ok(attempt(|| producer.init_transactions(ATTEMPT)))).await?;
     fenced.map_err(|e| out.failed("start transactions", &e))?;
     let found = progress::read(&target.connection, &progress_topic, cx.shard).await?;
-    let stale = cx.fresh && found.is_some();
-    let committed = if cx.fresh { None } else { reconcile(found, &target.topic, &progress_topic, &cx)? };
+    let stale = found.as_ref().is_some_and(|p| p.run != cx.run);
+    let committed = reconcile(found, &target.topic, &progress_topic, &cx)?;
     let progress = Progress {
         job: cx.job,
         sink: cx.name,
@@ -89,7 +89,7 @@ pub(super) async fn open(target: &Target, cx: SinkContext) -> Result<ExactlyOnce
 /// Where to go on, from what the brokers and the checkpoint say.
 fn reconcile(found: Option<Progress>, topic: &str, progress_topic: &str, cx: &SinkContext) -> Result<Option<i64>, ConnectorError> {
     let (shard, shards) = (cx.shard, cx.shards);
-    if let Some(p) = found.as_ref().filter(|p| p.run == cx.run && p.generation > cx.generation) {
+    if let Some(p) = found.as_ref().filter(|p| p.generation > cx.generation) {
         return Err(ConnectorError::Fenced(format!(
             "a newer run of job `{}` (start {}, this is {}) has taken over topic `{topic}`",
             cx.job, p.generation, cx.generation
@@ -187,8 +187,10 @@ impl ExactlyOnce {
                 Err((error, _)) => return Err(self.out.failed("write progress", &error)),
             }
         }
+        tidemill_engine::fault::point("kafka-before-commit");
         let producer = self.out.producer.clone();
         let committed = blocking(move || Ok(commit(&producer))).await?;
+        tidemill_engine::fault::point("kafka-after-commit");
         committed.map_err(|error| self.out.failed("commit", &error))
     }
 

@@ -73,7 +73,10 @@ pub(super) async fn read(connection: &Connection, topic: &str, shard: usize) -> 
         let (low, high) = client.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT).map_err(failed)?;
         let mut back = TAIL;
         let mut messages = Vec::new();
-        while high > low {
+        if high <= low {
+            return Ok(None);
+        }
+        loop {
             let from = low.max(high.saturating_sub(back));
             messages.clear();
             read_range(&client, &topic, partition, from, &mut messages).map_err(failed)?;
@@ -86,11 +89,10 @@ pub(super) async fn read(connection: &Connection, topic: &str, shard: usize) -> 
             }
             // Marks and aborted records only, or compaction's holes: look further back.
             if from == low {
-                break;
+                return Ok(None);
             }
             back = back.saturating_mul(8);
         }
-        Ok(None)
     })
     .await
 }

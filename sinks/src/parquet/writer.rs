@@ -20,7 +20,7 @@ use tidemill_engine::storage::Location;
 use super::name::FileName;
 use super::partition::{Column, Splitter};
 use super::upload::{self, Upload};
-use super::{Params, remove_leftovers};
+use super::{Existing, Params, remove_leftovers};
 
 /// Folders that may be written to between two checkpoints.
 const FOLDERS_MAX: usize = 1000;
@@ -200,6 +200,7 @@ impl SinkWriter for Writer {
         for file in self.closed.drain(..) {
             let (bytes, path) = (file.upload.bytes(), file.upload.path().clone());
             file.upload.complete(self.location.store.as_ref()).await?;
+            tidemill_engine::fault::point("parquet-put");
             if let Some(root) = self.local.clone() {
                 let relative = file.relative.clone();
                 let synced = tokio::task::spawn_blocking(move || upload::sync(&root, &relative)).await;
@@ -217,7 +218,7 @@ impl SinkWriter for Writer {
     async fn committed(&mut self, _: u64) -> Result<(), ConnectorError> {
         // A zombie that was writing while this run opened has lost every commit by now.
         if self.cx.shard == 0 && !std::mem::replace(&mut self.swept, true) {
-            remove_leftovers(&self.location, &self.cx).await?;
+            remove_leftovers(&self.location, &self.cx, Existing::Append).await?;
         }
         Ok(())
     }

@@ -46,10 +46,7 @@ impl SourceKind for Feed {
     type Params = FeedParams;
     async fn plan(p: FeedParams, _: &PlanContext) -> Result<SourcePlan, Problems> {
         if let Some(password) = p.password.filter(|p| p != "good") {
-            return Err(vec![Problem::new(
-                "password",
-                format!("the server does not take `{password}`"),
-            )]);
+            return Err(vec![Problem::new("password", format!("the server does not take `{password}`"))]);
         }
         let _ = p.topic;
         let columns = Arc::new(Schema::new(vec![
@@ -57,19 +54,9 @@ impl SourceKind for Feed {
             Field::new("symbol", row::symbol_type(), false),
             Field::new("price", DataType::Float64, false),
         ]));
-        let partitions = if p.single {
-            Partitions::Single
-        } else {
-            Partitions::Many {
-                keyed_by: p.keyed_by,
-            }
-        };
-        Ok(SourcePlan {
-            columns,
-            partitions,
-            bounded: true,
-            source: Arc::new(Feed),
-        })
+        let partitions =
+            if p.single { Partitions::Single } else { Partitions::Many { keyed_by: p.keyed_by } };
+        Ok(SourcePlan { columns, partitions, bounded: true, source: Arc::new(Feed) })
     }
 }
 
@@ -103,11 +90,7 @@ impl OperatorKind for Fold {
     const KIND: &'static str = "fold";
     type Params = FoldParams;
     const INPUTS: (usize, usize) = (1, 2);
-    fn plan(
-        p: FoldParams,
-        inputs: &[StreamInfo],
-        _: &PlanContext,
-    ) -> Result<OperatorPlan, Problems> {
+    fn plan(p: FoldParams, inputs: &[StreamInfo], _: &PlanContext) -> Result<OperatorPlan, Problems> {
         let _ = p.window;
         inputs[0].keys("by", &p.by)?;
         Ok(OperatorPlan {
@@ -133,22 +116,11 @@ struct Pass;
 impl OperatorKind for Pass {
     const KIND: &'static str = "pass";
     type Params = PassParams;
-    fn plan(
-        p: PassParams,
-        inputs: &[StreamInfo],
-        _: &PlanContext,
-    ) -> Result<OperatorPlan, Problems> {
+    fn plan(p: PassParams, inputs: &[StreamInfo], _: &PlanContext) -> Result<OperatorPlan, Problems> {
         let keep = |name: &String| p.only.is_empty() || p.only.contains(name);
-        let fields: Vec<_> = inputs[0]
-            .user_columns()
-            .filter(|f| keep(f.name()))
-            .cloned()
-            .collect();
+        let fields: Vec<_> = inputs[0].user_columns().filter(|f| keep(f.name())).cloned().collect();
         Ok(OperatorPlan {
-            passes: fields
-                .iter()
-                .map(|f| (f.name().clone(), f.name().clone()))
-                .collect(),
+            passes: fields.iter().map(|f| (f.name().clone(), f.name().clone())).collect(),
             schema: row::stream_schema(&fields),
             distribution: Distribution::Local,
             ordered: false,
@@ -181,10 +153,7 @@ impl SinkKind for Drain {
         input.keys("key", &p.key)?;
         Ok(SinkPlan {
             delivery: Delivery::Eager,
-            placement: Placement::Shards {
-                count: 4,
-                by: p.key,
-            },
+            placement: Placement::Shards { count: 4, by: p.key },
             flush: FlushPolicy::default(),
             sink: Arc::new(Drain),
         })
@@ -197,14 +166,9 @@ fn env(name: &str) -> Option<String> {
 
 fn try_plan(text: &str) -> Result<Plan, Vec<String>> {
     let mut registry = Registry::default();
-    registry
-        .source::<Feed>()
-        .operator::<Fold>()
-        .operator::<Pass>()
-        .sink::<Drain>();
+    registry.source::<Feed>().operator::<Fold>().operator::<Pass>().sink::<Drain>();
     let (spec, errors) = Spec::parse_lenient(text, "g.yaml", &[], &env).unwrap();
-    let planned =
-        futures::executor::block_on(plan(&spec, &registry, PathBuf::new(), Clock::default()));
+    let planned = futures::executor::block_on(plan(&spec, &registry, PathBuf::new(), Clock::default()));
     let mut all: Vec<Problem> = errors.problems.into_iter().map(|p| p.problem).collect();
     match planned {
         Ok(plan) if all.is_empty() => Ok(plan),
@@ -231,28 +195,13 @@ fn a_chain_is_planned_with_exchange_order_and_delivery() {
     let plan = try_plan(&text).unwrap();
     let names: Vec<&str> = plan.nodes.iter().map(|n| n.name.as_str()).collect();
     assert_eq!(names, ["t", "a", "b", "c", "s"], "each after what it reads");
-    let columns: Vec<&str> = plan.nodes[0]
-        .schema
-        .fields()
-        .iter()
-        .map(|f| f.name().as_str())
-        .collect();
+    let columns: Vec<&str> = plan.nodes[0].schema.fields().iter().map(|f| f.name().as_str()).collect();
     assert_eq!(columns, ["ts", "_src", "_seq", "time", "symbol", "price"]);
     let exchange = |name| plan.node(name).unwrap().inputs[0].exchange.clone();
     assert_eq!(exchange("a"), Exchange::Stay);
     assert_eq!(exchange("b"), Exchange::Key(vec![4]));
-    assert_eq!(
-        exchange("c"),
-        Exchange::Stay,
-        "rows are with the owner of their key already"
-    );
-    assert_eq!(
-        exchange("s"),
-        Exchange::Shard {
-            by: vec![4],
-            shards: 4
-        }
-    );
+    assert_eq!(exchange("c"), Exchange::Stay, "rows are with the owner of their key already");
+    assert_eq!(exchange("s"), Exchange::Shard { by: vec![4], shards: 4 });
     let delivery = |name| match &plan.node(name).unwrap().body {
         Body::Operator { delivery, .. } => *delivery,
         _ => panic!("not an operator"),
@@ -262,33 +211,19 @@ fn a_chain_is_planned_with_exchange_order_and_delivery() {
         (Delivery::Eager, Delivery::Eager, Delivery::Eager)
     );
     assert_eq!(plan.node("a").unwrap().order, Order::Total);
-    assert_eq!(
-        plan.node("c").unwrap().order,
-        Order::PerKey {
-            by: vec!["symbol".into()],
-            partitioned: true
-        }
-    );
+    assert_eq!(plan.node("c").unwrap().order, Order::PerKey { by: vec!["symbol".into()], partitioned: true });
 }
 
 #[test]
 fn unordered_rows_wait_for_the_watermark() {
     let rest = "operators:\n  b: { kind: fold, from: t, with: { by: [symbol] } }\nsinks:\n  s: { kind: drain, from: b }\n";
-    let delivery = |with: &str| match &try_plan(&graph(with, rest))
-        .unwrap()
-        .node("b")
-        .unwrap()
-        .body
-    {
+    let delivery = |with: &str| match &try_plan(&graph(with, rest)).unwrap().node("b").unwrap().body {
         Body::Operator { delivery, .. } => *delivery,
         _ => panic!("not an operator"),
     };
     assert_eq!(delivery(""), Delivery::Ordered);
     assert_eq!(delivery("keyed_by: [symbol]"), Delivery::Eager);
-    assert_eq!(
-        delivery("keyed_by: [symbol], lateness: 1s"),
-        Delivery::Ordered
-    );
+    assert_eq!(delivery("keyed_by: [symbol], lateness: 1s"), Delivery::Ordered);
     assert_eq!(delivery("single: true, lateness: 1s"), Delivery::Ordered);
 }
 
@@ -297,10 +232,7 @@ fn dead_letters_find_their_sink() {
     let rest = "sinks:\n  s: { kind: drain, from: t }\n  dead: { kind: drain }\n";
     let plan = try_plan(&graph("on_error: { dead_letter: dead }", rest)).unwrap();
     let dead = plan.node("dead").unwrap();
-    assert_eq!(
-        (dead.inputs[0].from, dead.inputs[0].port),
-        (0, Port::DeadLetters)
-    );
+    assert_eq!((dead.inputs[0].from, dead.inputs[0].port), (0, Port::DeadLetters));
     assert_eq!(dead.schema, dead_letter::schema());
     let rest = "operators: { p: { kind: pass, from: t.dead_letters } }\nsinks:\n  s: { kind: drain, from: t }\n  dead: { kind: drain, from: p }\n";
     assert!(try_plan(&graph("on_error: { dead_letter: dead }", rest)).is_ok());
@@ -326,7 +258,7 @@ fn every_problem_is_found_and_nothing_follows_from_another() {
         try_plan(&text).err().unwrap(),
         [
             "operators.d.kind: there is no kind of operator `fodl` (did you mean `fold`?)",
-            "sources.t.with.wat: unknown field `wat` (one of: keyed_by, password, single, topic)",
+            "sources.t.with.wat: unknown field `wat` (one of: keyed_by, password, single, topic, event_time, event_time_unit, idle_timeout, late, lateness, on_error, ts_max, ts_min)",
             "operators.c.with.windw: unknown field `windw` (did you mean `window`?)",
             "operators.a.with.window: expected a whole number, zero or more, found text `many`",
             "operators.e.from: there is no node `ghost` to read (one of: t, a, b, c, d)",
@@ -361,26 +293,16 @@ fn event_time_must_be_a_time_that_is_there() {
         "sources.t.with.event_time: column `price` is f64, not a time (an event time is a timestamp, a date, or an integer with `event_time_unit`)"
     );
     assert!(
-        with("event_time: time, ts_min: 2020-01-01, ts_max: 2019-01-01")
-            .contains("no time lies between")
+        with("event_time: time, ts_min: 2020-01-01, ts_max: 2019-01-01").contains("no time lies between")
     );
-    assert!(
-        with("event_time: time, ts_min: soon")
-            .contains("sources.t.with.ts_min: `soon` is not a time")
-    );
+    assert!(with("event_time: time, ts_min: soon").contains("sources.t.with.ts_min: `soon` is not a time"));
 }
 
 #[test]
 fn secrets_stay_out_of_problems_and_plans() {
     let rest = "sinks: { s: { kind: drain, from: t } }\n";
-    let said = try_plan(&graph("password: \"${PW}\"", rest))
-        .err()
-        .unwrap()
-        .join("\n");
-    assert_eq!(
-        said,
-        "sources.t.with.password: the server does not take `${PW}`"
-    );
+    let said = try_plan(&graph("password: \"${PW}\"", rest)).err().unwrap().join("\n");
+    assert_eq!(said, "sources.t.with.password: the server does not take `${PW}`");
 }
 
 #[test]
@@ -408,23 +330,16 @@ fn tests_name_columns_that_are_there() {
 fn a_checkpoint_outlives_what_it_can() {
     let base = "operators:\n  a: { kind: fold, from: t, with: { by: [symbol], window: 5 } }\nsinks:\n  s: { kind: drain, from: a }\n";
     let old = super::super::describe(&try_plan(&graph("", base)).unwrap());
-    let check =
-        |with: &str, rest: &str| match compatible(&old, &try_plan(&graph(with, rest)).unwrap()) {
-            Ok(()) => "ok".to_owned(),
-            Err(problems) => problems
-                .iter()
-                .map(|p| format!("{}: {}", p.path, p.reason))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        };
+    let check = |with: &str, rest: &str| match compatible(&old, &try_plan(&graph(with, rest)).unwrap()) {
+        Ok(()) => "ok".to_owned(),
+        Err(problems) => {
+            problems.iter().map(|p| format!("{}: {}", p.path, p.reason)).collect::<Vec<_>>().join("\n")
+        }
+    };
     assert_eq!(check("", base), "ok");
     assert_eq!(check("lateness: 1s", base).split(':').next(), Some("ok"));
     let through = "operators:\n  p: { kind: pass, from: t }\n  a: { kind: fold, from: p, with: { by: [symbol], window: 5 } }\nsinks:\n  s: { kind: drain, from: a, with: { key: [symbol] } }\n  more: { kind: drain, from: p }\n";
-    assert_eq!(
-        check("", through),
-        "ok",
-        "stateless operators and sinks come and go"
-    );
+    assert_eq!(check("", through), "ok", "stateless operators and sinks come and go");
     assert_eq!(
         check("", &base.replace("window: 5", "window: 6")),
         "operators.a.with.window: `window` was `5` and is `6`"
@@ -441,12 +356,8 @@ fn a_checkpoint_outlives_what_it_can() {
         check("", &added),
         "operators.b: operator `b` is new: its state would lack the rows before the checkpoint"
     );
-    let fewer = base.replace("from: t,", "from: p,").replace(
-        "operators:\n",
-        "operators:\n  p: { kind: pass, from: t, with: { only: [symbol] } }\n",
-    );
-    assert_eq!(
-        check("", &fewer),
-        "operators.a: its columns changed: `time` is gone, `price` is gone"
-    );
+    let fewer = base
+        .replace("from: t,", "from: p,")
+        .replace("operators:\n", "operators:\n  p: { kind: pass, from: t, with: { only: [symbol] } }\n");
+    assert_eq!(check("", &fewer), "operators.a: its columns changed: `time` is gone, `price` is gone");
 }
