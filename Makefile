@@ -18,11 +18,11 @@ demo: build ## build, then run the demo: no server needed
 
 build: ## the tidemill binary, quickly
 	@scripts/setup
-	cargo build -p tidemill-cli $(FEATURES)
+	cargo build --workspace --locked $(FEATURES)
 
 release: ## the tidemill binary, fast
 	@scripts/setup
-	cargo build --release -p tidemill-cli $(FEATURES)
+	cargo build --release --workspace --locked $(FEATURES)
 
 test: ## every test, with a real Kafka and a real S3 server where they can be had
 	@scripts/test
@@ -30,7 +30,7 @@ test: ## every test, with a real Kafka and a real S3 server where they can be ha
 lint: ## formatting and clippy, warnings refused
 	@scripts/setup
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
 
 clean-services: ## stop the test services and remove their data
 	@scripts/services stop

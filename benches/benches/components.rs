@@ -43,7 +43,11 @@ fn batch() -> RecordBatch {
     }
     let rows = decoder.finish();
     let user: Vec<_> = rows.schema().fields().iter().cloned().collect();
-    let mut columns = vec![rows.column(0).clone(), row::u64_array(vec![1; ROWS]), row::u64_array((0..ROWS as u64).collect())];
+    let mut columns = vec![
+        rows.column(0).clone(),
+        row::u64_array(vec![1; ROWS]),
+        row::u64_array((0..ROWS as u64).collect()),
+    ];
     columns.extend(rows.columns().iter().skip(1).cloned());
     RecordBatch::try_new(row::stream_schema(&user), columns).expect("the columns are those of a stream")
 }

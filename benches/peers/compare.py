@@ -82,10 +82,10 @@ def duckdb_bars():
     import duckdb
 
     connection = duckdb.connect(config={"threads": int(THREADS)})
-    sql = f"""SELECT symbol, time_bucket(INTERVAL 1 MINUTE, ts) AS start, arg_min(price, seq) AS open, max(price) AS high,
+    sql = f"""SELECT symbol, epoch_ns(ts) // 60000000000 AS start, arg_min(price, seq) AS open, max(price) AS high,
         min(price) AS low, arg_max(price, seq) AS close, sum(size) AS volume, count(*) AS trades
         FROM read_parquet('{URL}') GROUP BY ALL"""
-    return len(connection.execute(sql).fetch_arrow_table())
+    return len(connection.sql(sql).to_arrow_table())
 
 
 def duckdb_indicators():
@@ -97,7 +97,7 @@ def duckdb_indicators():
         sum(price * size) OVER ever / sum(size) OVER ever AS vwap FROM read_parquet('{URL}')
         WINDOW last AS (PARTITION BY symbol ORDER BY ts, seq ROWS 19 PRECEDING),
                ever AS (PARTITION BY symbol ORDER BY ts, seq ROWS UNBOUNDED PRECEDING)"""
-    return len(connection.execute(sql).fetch_arrow_table())
+    return len(connection.sql(sql).to_arrow_table())
 
 
 class Five:

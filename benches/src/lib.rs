@@ -42,7 +42,7 @@ pub struct Run {
     pub rows: u64,
     /// From the start of the job to its end.
     pub took: Duration,
-    /// Longest time in which the first sink took no row, between its first row and its last.
+    /// Longest time in which the last sink took no row, from row [`run`]'s `settled` to the last.
     pub gap: Duration,
     /// Checkpoints that were committed.
     pub checkpoints: u64,
@@ -57,9 +57,13 @@ impl Run {
     }
 }
 
-/// Plans a graph and runs it to its end.
-pub fn run(graph: &str, options: &RunOptions) -> Result<Run, String> {
-    let io = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build().map_err(|e| e.to_string())?;
+/// Plans a graph and runs it to its end; gaps count once the sink has taken `settled` rows.
+pub fn run(graph: &str, options: &RunOptions, settled: u64) -> Result<Run, String> {
+    let io = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+        .map_err(|e| e.to_string())?;
     let spec = Spec::parse(graph, "bench.yaml", &[], &|_| None).map_err(|e| e.to_string())?;
     let planned = io.block_on(plan::plan(&spec, &registry(), PathBuf::from("."), Clock::System));
     let planned = Arc::new(planned.map_err(|problems| spec.errors(problems).to_string())?);
@@ -69,7 +73,7 @@ pub fn run(graph: &str, options: &RunOptions) -> Result<Run, String> {
     let done = Arc::new(AtomicBool::new(false));
     let watch = std::thread::spawn({
         let (metrics, done) = (metrics.clone(), done.clone());
-        move || longest_gap(&metrics, sink, &done)
+        move || longest_gap(&metrics, sink, settled, &done)
     });
     let clock = Clock::System.start();
     let outcome = runtime::run(planned, options, metrics.clone(), io.handle(), CancellationToken::new());
@@ -83,7 +87,7 @@ pub fn run(graph: &str, options: &RunOptions) -> Result<Run, String> {
 }
 
 /// Looks every half millisecond whether a node has taken rows since.
-fn longest_gap(metrics: &Metrics, node: usize, done: &AtomicBool) -> Duration {
+fn longest_gap(metrics: &Metrics, node: usize, settled: u64, done: &AtomicBool) -> Duration {
     let taken = || metrics.node(node).rows_in.load(Ordering::Relaxed);
     let mut last = 0;
     let mut since = Clock::System.start();
@@ -92,7 +96,7 @@ fn longest_gap(metrics: &Metrics, node: usize, done: &AtomicBool) -> Duration {
         std::thread::sleep(Duration::from_micros(500));
         let now = taken();
         if now != last {
-            if last > 0 {
+            if last > settled {
                 longest = longest.max(since.elapsed());
             }
             (last, since) = (now, Clock::System.start());
@@ -105,7 +109,7 @@ fn longest_gap(metrics: &Metrics, node: usize, done: &AtomicBool) -> Duration {
 pub fn best_of(times: usize, graph: &str, options: &RunOptions) -> Result<Vec<Run>, String> {
     let mut runs = Vec::new();
     for _ in 0..times.max(1) {
-        runs.push(run(graph, options)?);
+        runs.push(run(graph, options, 0)?);
     }
     runs.sort_by(|a, b| b.millions().total_cmp(&a.millions()));
     Ok(runs)
@@ -132,6 +136,7 @@ pub fn load() -> String {
 /// The folder of real market data, if it is here.
 pub fn data() -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = std::env::var_os("TIDEMILL_DATA").map_or_else(|| here.join("../../shared/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("TIDEMILL_DATA").map_or_else(|| here.join("../../shared/data"), PathBuf::from);
     folder.is_dir().then(|| folder.canonicalize().ok()).flatten()
 }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -124,7 +126,12 @@ impl LoopingSource {
         }
         let names = StringArray::from_iter_values((0..keys).map(|k| format!("S{k:04}")));
         let symbol = DictionaryArray::<Int32Type>::new(Int32Array::from(codes), Arc::new(names));
-        Prepared { symbol: Arc::new(symbol), price: Arc::new(Float64Array::from(price)), size: Arc::new(Float64Array::from(size)), back }
+        Prepared {
+            symbol: Arc::new(symbol),
+            price: Arc::new(Float64Array::from(price)),
+            size: Arc::new(Float64Array::from(size)),
+            back,
+        }
     }
 
     async fn feed(&self, mut writer: PartitionWriter, chunk_rows: usize) -> Result<(), ConnectorError> {
@@ -138,14 +145,27 @@ impl LoopingSource {
             let n = chunk_rows.min(PREPARED - from).min((rows - sent) as usize);
             let number = |i: usize| (sent + i as u64) * partitions + partition;
             let back = &prepared.back[from..from + n];
-            let times = back.iter().enumerate().map(|(i, back)| START + number(i) as i64 * STEP_NS - back).collect();
-            let mut columns = vec![row::ts_array(times), prepared.symbol.slice(from, n), prepared.price.slice(from, n), prepared.size.slice(from, n)];
+            let times =
+                back.iter().enumerate().map(|(i, back)| START + number(i) as i64 * STEP_NS - back).collect();
+            let mut columns = vec![
+                row::ts_array(times),
+                prepared.symbol.slice(from, n),
+                prepared.price.slice(from, n),
+                prepared.size.slice(from, n),
+            ];
             if self.params.accounts > 0 {
-                columns.push(Arc::new(Int64Array::from_iter_values((0..n).map(|i| (number(i) % self.params.accounts) as i64))));
+                columns.push(Arc::new(Int64Array::from_iter_values(
+                    (0..n).map(|i| (number(i) % self.params.accounts) as i64),
+                )));
             }
-            let batch = RecordBatch::try_new(self.columns.clone(), columns).map_err(|e| ConnectorError::fatal("prepared rows", e))?;
+            let batch = RecordBatch::try_new(self.columns.clone(), columns)
+                .map_err(|e| ConnectorError::fatal("prepared rows", e))?;
             let position = json!(sent + n as u64);
-            if writer.send(Chunk { rows: batch, seqs: Seqs::From(sent), position, rejects: Vec::new() }).await.is_err() {
+            if writer
+                .send(Chunk { rows: batch, seqs: Seqs::From(sent), position, rejects: Vec::new() })
+                .await
+                .is_err()
+            {
                 return Ok(());
             }
             sent += n as u64;
@@ -158,7 +178,9 @@ impl LoopingSource {
 #[async_trait]
 impl Source for LoopingSource {
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
-        let own: Vec<u32> = (0..self.params.partitions as u32).filter(|p| *p as usize % cx.instances == cx.instance).collect();
+        let own: Vec<u32> = (0..self.params.partitions as u32)
+            .filter(|p| *p as usize % cx.instances == cx.instance)
+            .collect();
         let mut feeds = tokio::task::JoinSet::new();
         for writer in cx.ready(&own) {
             let this = Self { columns: self.columns.clone(), params: self.params.clone() };

@@ -15,7 +15,8 @@ const WEEK_NS: i64 = 7 * 86_400 * 1_000_000_000;
 
 /// Writes `weeks` copies of `equities/trades_*.parquet` into `folder`, compressed as they are.
 pub fn write(data: &Path, folder: &Path, weeks: i64) -> Result<(), Box<dyn std::error::Error>> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(data.join("equities"))?.filter_map(|e| Some(e.ok()?.path())).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(data.join("equities"))?.filter_map(|e| Some(e.ok()?.path())).collect();
     files.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("trades_")));
     files.sort();
     for (day, file) in files.iter().enumerate() {
@@ -27,13 +28,18 @@ pub fn write(data: &Path, folder: &Path, weeks: i64) -> Result<(), Box<dyn std::
         let Some(first) = batches.first() else { continue };
         let at = first.schema().index_of("ts")?;
         for week in 0..weeks {
-            let properties = WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(group_rows)).build();
+            let properties = WriterProperties::builder()
+                .set_compression(compression)
+                .set_max_row_group_row_count(Some(group_rows))
+                .build();
             let path = folder.join(format!("trades_{week:03}_{day}.parquet"));
-            let mut writer = ArrowWriter::try_new(std::fs::File::create(path)?, first.schema(), Some(properties))?;
+            let mut writer =
+                ArrowWriter::try_new(std::fs::File::create(path)?, first.schema(), Some(properties))?;
             for batch in &batches {
                 let mut columns = batch.columns().to_vec();
                 let ns = cast(&columns[at], &DataType::Timestamp(TimeUnit::Nanosecond, None))?;
-                let later = ns.as_primitive::<TimestampNanosecondType>().values().iter().map(|t| t + week * WEEK_NS);
+                let later =
+                    ns.as_primitive::<TimestampNanosecondType>().values().iter().map(|t| t + week * WEEK_NS);
                 let later: ArrayRef = Arc::new(TimestampNanosecondArray::from_iter_values(later));
                 columns[at] = cast(&later, batch.schema().field(at).data_type())?;
                 writer.write(&RecordBatch::try_new(batch.schema(), columns)?)?;

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tidemill_engine::checkpoint::{CheckpointStore, StartFrom};
 use tidemill_engine::plan::Plan;
-use tidemill_engine::runtime::{Cluster, RunOptions, Start, begin};
+use tidemill_engine::runtime::{Cluster, RunOptions, Start, begin, close};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::run::{Args, HowArgs, ShowProgress, run_plan, runtime, stop_on_signal};
@@ -44,26 +44,38 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
         }
     };
     let mut from = args.how.from;
-    for attempt in 0..=RESTARTS_MAX {
+    let (mut attempt, mut begun_at) = (0, None);
+    loop {
         let start = runtime.block_on(begin(&plan, store.as_ref(), from, &options.clock))?;
+        let generation = start.generation;
+        // Failures count while nothing is committed between them.
+        if begun_at.replace(start.checkpoint) != Some(start.checkpoint) {
+            attempt = 0;
+        }
         let mut members = Members::start(args, start)?;
-        match members.wait(&stop)? {
-            End::Done => return Ok(ExitCode::SUCCESS),
+        let end = members.wait(&stop)?;
+        drop(members);
+        match end {
+            End::Done => {
+                if let Some(store) = &store {
+                    runtime.block_on(close(store, generation, &options.clock))?;
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
             End::Failed => return Ok(ExitCode::FAILURE),
             End::MayPass(what) if store.is_none() || stop.is_cancelled() => bail!("{what}"),
+            End::MayPass(what) if attempt == RESTARTS_MAX => {
+                bail!("job `{}` failed {attempt} times in a row, the last time because {what}", plan.job)
+            }
             End::MayPass(what) => {
                 let wait = Duration::from_millis(200 << attempt.min(6));
-                tracing::warn!(
-                    what,
-                    attempt = attempt + 1,
-                    "all processes restart from the last checkpoint"
-                );
+                attempt += 1;
+                tracing::warn!(what, attempt, "all processes restart from the last checkpoint");
                 std::thread::sleep(wait);
             }
         }
         from = StartFrom::Latest;
     }
-    bail!("job `{}` failed {RESTARTS_MAX} times in a row", plan.job)
 }
 
 enum End {
@@ -86,11 +98,7 @@ impl Members {
                 .stdin(Stdio::piped())
                 .spawn()
                 .with_context(|| format!("cannot start process {process}"))?;
-            let welcome = Welcome {
-                process,
-                addresses: addresses.clone(),
-                start: start.clone(),
-            };
+            let welcome = Welcome { process, addresses: addresses.clone(), start: start.clone() };
             if let Some(stdin) = &mut child.stdin {
                 writeln!(stdin, "{}", serde_json::to_string(&welcome)?)?;
             }
@@ -107,11 +115,7 @@ impl Members {
                 match child.try_wait()? {
                     None => {}
                     Some(status) if status.success() => done += 1,
-                    Some(status)
-                        if status
-                            .code()
-                            .is_some_and(|c| c != i32::from(MAY_PASS) && c != 101) =>
-                    {
+                    Some(status) if status.code().is_some_and(|c| c != i32::from(MAY_PASS) && c != 101) => {
                         return Ok(End::Failed);
                     }
                     Some(status) => {
@@ -144,31 +148,20 @@ impl Drop for Members {
 
 fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
     // All are held until all are known, so that no two are the same.
-    let listeners: Result<Vec<_>, _> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect();
+    let listeners: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
     let listeners = listeners.context("cannot find free ports")?;
-    Ok(listeners
-        .iter()
-        .map(|l| l.local_addr().map(|a| a.to_string()))
-        .collect::<Result<_, _>>()?)
+    Ok(listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<_, _>>()?)
 }
 
 /// Runs as one of several processes.
 pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Result<ExitCode> {
     let mut line = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .context("the launcher is gone")?;
+    std::io::stdin().lock().read_line(&mut line).context("the launcher is gone")?;
     let welcome: Welcome = serde_json::from_str(&line).context("the launcher sent no welcome")?;
     // A lost peer shows as a panic of timely's network threads: the launcher restarts everybody.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current()
-            .name()
-            .is_some_and(|n| n.starts_with("timely:"))
-        {
+        if std::thread::current().name().is_some_and(|n| n.starts_with("timely:")) {
             tracing::debug!(%info, "a peer is gone");
         } else {
             report(info);
@@ -176,11 +169,8 @@ pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Res
         std::process::exit(MAY_PASS.into());
     }));
     let first = welcome.process == 0;
-    options.cluster = Some(Cluster {
-        process: welcome.process,
-        addresses: welcome.addresses,
-        start: welcome.start,
-    });
+    options.cluster =
+        Some(Cluster { process: welcome.process, addresses: welcome.addresses, start: welcome.start });
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     let told = stop.clone();
@@ -199,18 +189,13 @@ pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Res
             let _ = tokio::signal::ctrl_c().await;
         }
     });
-    let show = if first {
-        how.progress
-    } else {
-        ShowProgress::Off
-    };
+    let show = if first { how.progress } else { ShowProgress::Off };
     match run_plan(plan, &options, &runtime, stop, show) {
         Ok(code) => Ok(code),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let passes = error
-                .downcast_ref::<tidemill_engine::runtime::JobError>()
-                .is_some_and(|e| e.may_pass());
+            let passes =
+                error.downcast_ref::<tidemill_engine::runtime::JobError>().is_some_and(|e| e.may_pass());
             std::process::exit(if passes { MAY_PASS.into() } else { 1 });
         }
     }

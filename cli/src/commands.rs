@@ -39,9 +39,7 @@ pub struct VarArgs {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_owned(), value.to_owned()))
-        }
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".into()),
     }
 }
@@ -56,12 +54,8 @@ pub fn load(
         Ok(read) => read,
         Err(errors) => return Ok(Err(errors)),
     };
-    let planned = block_on(tidemill_engine::plan::plan(
-        &spec,
-        registry,
-        spec.base.clone(),
-        Clock::default(),
-    ))?;
+    let planned =
+        block_on(tidemill_engine::plan::plan(&spec, registry, spec.base.clone(), Clock::default()))?;
     match planned {
         Ok(plan) if errors.is_empty() => Ok(Ok((spec, plan))),
         Ok(_) => Ok(Err(errors)),
@@ -81,10 +75,7 @@ pub fn load_or_explain(
     match load(path, vars, registry)? {
         Ok(loaded) => Ok(Some(loaded)),
         Err(errors) => {
-            eprint!(
-                "{}",
-                errors.render(crate::render::colours(&std::io::stderr()))
-            );
+            eprint!("{}", errors.render(crate::render::colours(&std::io::stderr())));
             eprintln!("{}", crate::render::count_problems(errors.problems.len()));
             Ok(None)
         }

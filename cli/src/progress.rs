@@ -38,21 +38,10 @@ impl Progress {
             let (metrics, clock, stop) = (metrics.clone(), clock.clone(), stop.clone());
             let job = job.to_owned();
             std::thread::spawn(move || {
-                if live {
-                    draw(&metrics, &clock, &stop)
-                } else {
-                    log(&job, &metrics, &clock, &stop)
-                }
+                if live { draw(&metrics, &clock, &stop) } else { log(&job, &metrics, &clock, &stop) }
             })
         });
-        Self {
-            job: job.to_owned(),
-            metrics,
-            watch: clock.start(),
-            show,
-            stop,
-            thread,
-        }
+        Self { job: job.to_owned(), metrics, watch: clock.start(), show, stop, thread }
     }
 
     /// Ends watching and prints the summary to standard error.
@@ -62,10 +51,7 @@ impl Progress {
             let _ = thread.join();
         }
         if self.show != ShowProgress::Off || !well {
-            eprint!(
-                "{}",
-                summary(&self.job, &self.metrics, self.watch.elapsed(), well)
-            );
+            eprint!("{}", summary(&self.job, &self.metrics, self.watch.elapsed(), well));
         }
     }
 }
@@ -78,13 +64,7 @@ fn draw(metrics: &Metrics, clock: &Clock, stop: &AtomicBool) {
     let bars: Vec<ProgressBar> = metrics
         .read()
         .into_iter()
-        .map(|node| {
-            lines.add(
-                ProgressBar::no_length()
-                    .with_style(style.clone())
-                    .with_prefix(node.name),
-            )
-        })
+        .map(|node| lines.add(ProgressBar::no_length().with_style(style.clone()).with_prefix(node.name)))
         .collect();
     let mut rates = Rates::new(clock);
     while !stop.load(Ordering::Relaxed) {
@@ -122,11 +102,7 @@ struct Rates {
 
 impl Rates {
     fn new(clock: &Clock) -> Self {
-        Self {
-            watch: clock.start(),
-            clock: clock.clone(),
-            before: Vec::new(),
-        }
+        Self { watch: clock.start(), clock: clock.clone(), before: Vec::new() }
     }
 
     fn read(&mut self, metrics: &Metrics) -> Vec<(NodeReading, f64)> {
@@ -136,9 +112,7 @@ impl Rates {
         let rates: Vec<f64> = now
             .iter()
             .enumerate()
-            .map(|(i, node)| {
-                (node.rows_in - self.before.get(i).copied().unwrap_or(0)) as f64 / seconds
-            })
+            .map(|(i, node)| (node.rows_in - self.before.get(i).copied().unwrap_or(0)) as f64 / seconds)
             .collect();
         self.before = now.iter().map(|n| n.rows_in).collect();
         now.into_iter().zip(rates).collect()
@@ -164,9 +138,7 @@ fn line(node: &NodeReading, rate: f64, clock: &Clock) -> String {
 }
 
 fn time(ns: i64) -> String {
-    chrono::DateTime::from_timestamp_nanos(ns)
-        .format("%Y-%m-%d %H:%M:%S")
-        .to_string()
+    chrono::DateTime::from_timestamp_nanos(ns).format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// How far event time is behind the clock; over a day it is history, not lag.
@@ -190,40 +162,17 @@ fn short(n: f64) -> String {
 pub fn summary(job: &str, metrics: &Metrics, took: Duration, well: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header([
-        "node",
-        "kind",
-        "rows in",
-        "rows out",
-        "late",
-        "dead letters",
-        "null keys",
-        "keys",
-    ]);
+    table.set_header(["node", "kind", "rows in", "rows out", "late", "dead letters", "null keys", "keys"]);
     for node in metrics.read() {
-        let numbers = [
-            node.rows_in,
-            node.rows_out,
-            node.late,
-            node.dead_letters,
-            node.null_keys,
-            node.state_keys,
-        ];
-        let row = [node.name, node.kind]
-            .into_iter()
-            .chain(numbers.iter().map(|n| n.to_string()));
+        let numbers =
+            [node.rows_in, node.rows_out, node.late, node.dead_letters, node.null_keys, node.state_keys];
+        let row = [node.name, node.kind].into_iter().chain(numbers.iter().map(|n| n.to_string()));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let read: u64 = metrics
-        .read()
-        .iter()
-        .filter(|n| n.rows_in > 0)
-        .map(|n| n.rows_in)
-        .next()
-        .unwrap_or(0);
+    let read: u64 = metrics.read().iter().filter(|n| n.rows_in > 0).map(|n| n.rows_in).next().unwrap_or(0);
     let seconds = took.as_secs_f64();
     format!(
         "\n{job} {} after {seconds:.2}s: {} rows/s read first, {} checkpoints, {} restarts\n{table}\n",

@@ -97,12 +97,21 @@ fn context(drive: &Drive) -> (SourceContext, mpsc::UnboundedReceiver<SourceEvent
     (cx, seen)
 }
 
-async fn collect(mut queue: mpsc::Receiver<Chunk>, columns: SchemaRef, drive: Drive, stop: CancellationToken) -> PartitionRead {
+async fn collect(
+    mut queue: mpsc::Receiver<Chunk>,
+    columns: SchemaRef,
+    drive: Drive,
+    stop: CancellationToken,
+) -> PartitionRead {
     let mut batches = Vec::new();
     let (mut seqs, mut rejects, mut positions) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(chunk) = queue.recv().await {
         let n = chunk.rows.num_rows();
-        assert_eq!(chunk.rows.schema().fields(), columns.fields(), "a chunk has other columns than were planned");
+        assert_eq!(
+            chunk.rows.schema().fields(),
+            columns.fields(),
+            "a chunk has other columns than were planned"
+        );
         assert!(n <= drive.chunk_rows, "a chunk of {n} rows; at most {} were asked for", drive.chunk_rows);
         for reject in chunk.rejects {
             assert!(reject.before <= n, "a reject stands behind the rows of its chunk");
@@ -135,7 +144,9 @@ pub fn unpacked(rows: &RecordBatch) -> RecordBatch {
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
         let plain: ArrayRef = match column.data_type() {
-            DataType::Dictionary(_, value) => arrow::compute::cast(column, value).unwrap_or_else(|e| panic!("{e}")),
+            DataType::Dictionary(_, value) => {
+                arrow::compute::cast(column, value).unwrap_or_else(|e| panic!("{e}"))
+            }
             _ => column.clone(),
         };
         (field.name().clone(), plain, true)
@@ -158,15 +169,27 @@ fn assert_rest(whole: &PartitionRead, from: (usize, usize), rest: Option<&Partit
 /// Asserts everything that a bounded source owes the engine; gives its rows.
 pub async fn check_source(plan: &SourcePlan) -> BTreeMap<u32, PartitionRead> {
     let read = async |drive: Drive| {
-        read_source(&plan.source, &plan.columns, drive).await.unwrap_or_else(|e| panic!("the source failed: {e}"))
+        read_source(&plan.source, &plan.columns, drive)
+            .await
+            .unwrap_or_else(|e| panic!("the source failed: {e}"))
     };
     let whole = read(Drive::default()).await;
     let rows: usize = whole.values().map(|p| p.seqs.len()).sum();
     let small = Drive { chunk_rows: (rows / 300).clamp(1, 1000), ..Drive::default() };
     let cut = read(small.clone()).await;
-    let slow = read(Drive { chunk_rows: (rows / 20).clamp(1, 8192), pause: Duration::from_millis(2), ..Drive::default() }).await;
+    let slow = read(Drive {
+        chunk_rows: (rows / 20).clamp(1, 8192),
+        pause: Duration::from_millis(2),
+        ..Drive::default()
+    })
+    .await;
     for (id, partition) in &whole {
-        assert_rest(partition, (0, 0), cut.get(id), &format!("partition {id} in chunks of {}", small.chunk_rows));
+        assert_rest(
+            partition,
+            (0, 0),
+            cut.get(id),
+            &format!("partition {id} in chunks of {}", small.chunk_rows),
+        );
         assert_rest(partition, (0, 0), slow.get(id), &format!("partition {id}, slow reader"));
     }
     for (reading, chunk_rows) in [(&whole, 8192), (&cut, small.chunk_rows), (&cut, 8192)] {
@@ -179,10 +202,13 @@ pub async fn check_source(plan: &SourcePlan) -> BTreeMap<u32, PartitionRead> {
                 }
                 // Positions live in checkpoints as JSON text.
                 let text = position.to_string();
-                let stored: Position = serde_json::from_str(&text).unwrap_or_else(|e| panic!("position {text}: {e}"));
+                let stored: Position =
+                    serde_json::from_str(&text).unwrap_or_else(|e| panic!("position {text}: {e}"));
                 let mut restored: BTreeMap<u32, Position> = reading
                     .iter()
-                    .filter_map(|(other, p)| p.positions.last().map(|(_, _, position)| (*other, position.clone())))
+                    .filter_map(|(other, p)| {
+                        p.positions.last().map(|(_, _, position)| (*other, position.clone()))
+                    })
                     .collect();
                 restored.insert(*id, stored);
                 let rest = read(Drive { chunk_rows, restored, ..Drive::default() }).await;

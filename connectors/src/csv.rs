@@ -6,8 +6,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,8 @@ impl SourceKind for Csv {
         let mut problems = Problems::new();
         let columns = params.schema.resolve("schema").map_err(|p| problems.extend(p)).ok();
         if !params.delimiter.is_ascii() || matches!(params.delimiter, '"' | '\n' | '\r') {
-            let problem = Problem::new("delimiter", format!("`{}` cannot stand between values", params.delimiter));
+            let problem =
+                Problem::new("delimiter", format!("`{}` cannot stand between values", params.delimiter));
             problems.push(problem.hint("one ASCII character: , ; | or \"\\t\""));
         }
         let found = files::list(&params.url, &cx.base, &[".csv", ".csv.gz"]).await;
@@ -120,13 +121,18 @@ impl Format for Dialect {
         if self.header {
             let mut header = csv::ByteRecord::new();
             let found = reader.read_byte_record(&mut header).map_err(|e| broken(name, &e))?;
-            let there: Vec<String> =
-                header.iter().map(|h| String::from_utf8_lossy(h).trim_start_matches('\u{feff}').trim().to_owned()).collect();
+            let there: Vec<String> = header
+                .iter()
+                .map(|h| String::from_utf8_lossy(h).trim_start_matches('\u{feff}').trim().to_owned())
+                .collect();
             width = there.len();
             places = names.iter().map(|n| there.iter().position(|h| h == n)).collect();
             let required = |i: &usize| !self.columns.field(*i).is_nullable();
-            let missing: Vec<&str> =
-                (0..names.len()).filter(|i| places[*i].is_none()).filter(required).map(|i| names[i]).collect();
+            let missing: Vec<&str> = (0..names.len())
+                .filter(|i| places[*i].is_none())
+                .filter(required)
+                .map(|i| names[i])
+                .collect();
             if !found && !missing.is_empty() {
                 return Err(ConnectorError::fatal(format!("`{name}` is empty"), "a header line is wanted"));
             }

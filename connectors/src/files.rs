@@ -47,7 +47,11 @@ impl FileRef {
             Place::Remote(store, path) => {
                 let get = runtime.block_on(store.get(path)).map_err(std::io::Error::other)?;
                 let stream = get.into_stream().map_err(std::io::Error::other);
-                Ok(Box::new(RemoteRead { stream: Box::pin(stream), runtime: runtime.clone(), part: bytes::Bytes::new() }))
+                Ok(Box::new(RemoteRead {
+                    stream: Box::pin(stream),
+                    runtime: runtime.clone(),
+                    part: bytes::Bytes::new(),
+                }))
             }
         }
     }
@@ -105,7 +109,8 @@ pub async fn list(url: &str, base: &FsPath, extensions: &[&str]) -> Result<Vec<F
             Some(pattern) => format!("`{pattern}`"),
             None => format!("a file ending in {}", extensions.join(" or ")),
         };
-        let place = storage::local_path(prefix, base).map_or(storage::redact(prefix), |p| p.display().to_string());
+        let place =
+            storage::local_path(prefix, base).map_or(storage::redact(prefix), |p| p.display().to_string());
         return Err(format!("no file matches {what} in `{place}`"));
     }
     Ok(files)
@@ -240,7 +245,14 @@ mod tests {
     async fn files_folders_and_globs() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path();
-        for name in ["b_1.parquet", "a_1.parquet", "a_2.parquet", "x.csv", "_tmp.parquet", "date=2013-10-07/c.parquet"] {
+        for name in [
+            "b_1.parquet",
+            "a_1.parquet",
+            "a_2.parquet",
+            "x.csv",
+            "_tmp.parquet",
+            "date=2013-10-07/c.parquet",
+        ] {
             let path = base.join("data").join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, b"x").unwrap();

@@ -54,7 +54,8 @@ impl SourceKind for Jsonl {
     async fn plan(params: Params, cx: &PlanContext) -> Result<SourcePlan, Problems> {
         let mut problems = Problems::new();
         let columns = params.schema.resolve("schema").map_err(|p| problems.extend(p)).ok();
-        let found = files::list(&params.url, &cx.base, &[".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"]).await;
+        let found =
+            files::list(&params.url, &cx.base, &[".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"]).await;
         match (found, columns) {
             (Ok(files), Some(columns)) => {
                 let format = Arc::new(Lines { columns: columns.clone(), unit: params.time_unit });
@@ -96,7 +97,9 @@ impl File {
         loop {
             self.line.clear();
             let read = self.bytes.by_ref().take(LINE_MAX).read_until(b'\n', &mut self.line);
-            let read = read.map_err(|e| ConnectorError::fatal(format!("cannot read `{}` after line {}", self.name, self.number), e))?;
+            let read = read.map_err(|e| {
+                ConnectorError::fatal(format!("cannot read `{}` after line {}", self.name, self.number), e)
+            })?;
             if read == 0 {
                 return Ok(false);
             }
@@ -120,7 +123,9 @@ impl Records for File {
         let raw = self.line.trim_ascii();
         Ok(match self.decoder.push(raw) {
             Ok(()) => Next::Row,
-            Err(reason) => Next::Bad(raw.to_vec(), format!("line {} of `{}`: {reason}", self.number, self.name)),
+            Err(reason) => {
+                Next::Bad(raw.to_vec(), format!("line {} of `{}`: {reason}", self.number, self.name))
+            }
         })
     }
 
@@ -155,7 +160,12 @@ mod tests {
         }
         std::fs::write(folder.path().join("a.jsonl"), &text).unwrap();
         std::fs::write(folder.path().join("b.jsonl"), "{\"ts\": 1000, \"price\": 1}").unwrap();
-        let cx = PlanContext { job: "j".into(), node: "n".into(), base: folder.path().into(), clock: Default::default() };
+        let cx = PlanContext {
+            job: "j".into(),
+            node: "n".into(),
+            base: folder.path().into(),
+            clock: Default::default(),
+        };
         let params = json!({"url": ".", "schema": {"ts": "timestamp", "price": "f64"}});
         let plan = Jsonl::plan(serde_json::from_value(params).unwrap(), &cx).await.unwrap();
         let read = &check_source(&plan).await[&0];

@@ -155,8 +155,12 @@ impl SourceKind for Parquet {
             return Err(problems);
         }
         let layout = Layout { schema: schema.clone(), time, merge, range: (from, to), ranged };
-        let mut inputs: Vec<Input> =
-            found.into_iter().zip(footers).enumerate().filter_map(|(i, (file, footer))| input(i, file, &footer, &layout)).collect();
+        let mut inputs: Vec<Input> = found
+            .into_iter()
+            .zip(footers)
+            .enumerate()
+            .filter_map(|(i, (file, footer))| input(i, file, &footer, &layout))
+            .collect();
         if merge {
             // Stable: equal first times stay in order of name.
             inputs.sort_by_key(|i| i.first_ts);
@@ -190,10 +194,18 @@ async fn footers(found: &[FileRef], time: &str) -> Result<Vec<footer::Footer>, P
 }
 
 /// The chosen columns, which all files must share; they may stand in another order and be null in some.
-fn choose(found: &[FileRef], footers: &[footer::Footer], params: &Params, problems: &mut Problems) -> SchemaRef {
-    let (Some(first_file), Some(first)) = (found.first(), footers.first()) else { return Arc::new(Schema::empty()) };
+fn choose(
+    found: &[FileRef],
+    footers: &[footer::Footer],
+    params: &Params,
+    problems: &mut Problems,
+) -> SchemaRef {
+    let (Some(first_file), Some(first)) = (found.first(), footers.first()) else {
+        return Arc::new(Schema::empty());
+    };
     let own = |name: &str| name == row::SRC || name == row::SEQ;
-    let names: Vec<&str> = first.schema.fields().iter().map(|f| f.name().as_str()).filter(|n| !own(n)).collect();
+    let names: Vec<&str> =
+        first.schema.fields().iter().map(|f| f.name().as_str()).filter(|n| !own(n)).collect();
     for (i, name) in params.columns.iter().flatten().enumerate() {
         if !names.contains(&name.as_str()) {
             let problem = Problem::new(format!("columns[{i}]"), format!("the files have no column `{name}`"));
@@ -215,7 +227,10 @@ fn choose(found: &[FileRef], footers: &[footer::Footer], params: &Params, proble
         for field in &mut fields {
             let name = field.name();
             match footer.schema.field_with_name(name) {
-                Err(_) => differ(format!("`{}` has no column `{name}`, but `{}` has", file.display, first_file.name)),
+                Err(_) => differ(format!(
+                    "`{}` has no column `{name}`, but `{}` has",
+                    file.display, first_file.name
+                )),
                 Ok(other) if other.data_type() != field.data_type() => differ(format!(
                     "column `{name}` is {} in `{}`, but {} in `{}`",
                     type_name(other.data_type()),
@@ -228,7 +243,12 @@ fn choose(found: &[FileRef], footers: &[footer::Footer], params: &Params, proble
         }
         for extra in footer.schema.fields().iter().filter(|f| chosen(f.name())) {
             if first.schema.field_with_name(extra.name()).is_err() {
-                differ(format!("`{}` has a column `{}`, but `{}` has not", file.display, extra.name(), first_file.name));
+                differ(format!(
+                    "`{}` has a column `{}`, but `{}` has not",
+                    file.display,
+                    extra.name(),
+                    first_file.name
+                ));
             }
         }
     }
@@ -247,14 +267,18 @@ fn time_column(
         if merged || ranged || params.time != row::TS {
             let names = schema.fields().iter().map(|f| f.name().as_str());
             let why = if ranged { "`from` and `to` need it" } else { "files are merged by it" };
-            problems.push(Problem::new("time", format!("the files have no column `{name}`; {why}")).hint_names(name, names));
+            problems.push(
+                Problem::new("time", format!("the files have no column `{name}`; {why}"))
+                    .hint_names(name, names),
+            );
         }
         return None;
     };
     let t = schema.field(i).data_type();
     match footer::time_scale(t) {
         Some(_) if ranged && *t == DataType::Int64 => {
-            let reason = format!("column `{name}` is a plain integer: `from` and `to` need a timestamp column");
+            let reason =
+                format!("column `{name}` is a plain integer: `from` and `to` need a timestamp column");
             problems.push(Problem::new("time", reason));
             None
         }
@@ -262,7 +286,9 @@ fn time_column(
         None => {
             if merged || ranged {
                 let reason = format!("column `{name}` is {}, not a time", type_name(t));
-                problems.push(Problem::new("time", reason).hint("name the event time column, or use `order: name`"));
+                problems.push(
+                    Problem::new("time", reason).hint("name the event time column, or use `order: name`"),
+                );
             }
             None
         }
@@ -272,8 +298,10 @@ fn time_column(
 /// What of a file is read; `None` where its footer says that no row is in range.
 fn input(rank: usize, file: FileRef, footer: &footer::Footer, layout: &Layout) -> Option<Input> {
     let (from, to) = layout.range;
-    let touches = |g: &footer::Group| !layout.ranged || g.range.is_none_or(|(min, max)| max >= from && min < to);
-    let groups: Vec<_> = footer.groups.iter().copied().enumerate().filter(|(_, g)| touches(g) && g.rows > 0).collect();
+    let touches =
+        |g: &footer::Group| !layout.ranged || g.range.is_none_or(|(min, max)| max >= from && min < to);
+    let groups: Vec<_> =
+        footer.groups.iter().copied().enumerate().filter(|(_, g)| touches(g) && g.rows > 0).collect();
     let first_ts = groups.iter().map(|(_, g)| g.range.map_or(i64::MIN, |r| r.0)).min()?;
     Some(Input { file, rank, rows: footer.rows(), groups, first_ts })
 }
@@ -290,14 +318,16 @@ impl Source for ParquetSource {
             cx.ready(&[]);
             return Ok(());
         }
-        let start = cx.restored.get(&0).map(|p| position::read(p, &self.inputs, self.layout.merge)).transpose()?;
+        let start =
+            cx.restored.get(&0).map(|p| position::read(p, &self.inputs, self.layout.merge)).transpose()?;
         let mut writers = cx.ready(&[0]);
         let Some(mut writer) = writers.pop() else { return Ok(()) };
         let (inputs, layout) = (self.inputs.clone(), self.layout.clone());
         let read = move || {
             let runtime = tokio::runtime::Handle::current();
             let (at, mut row) = start.map_or((None, 0), |(at, row)| (Some(at), row));
-            let mut merge = merge::Merge::new(inputs.clone(), layout, cx.chunk_rows, runtime.clone(), at.as_ref())?;
+            let mut merge =
+                merge::Merge::new(inputs.clone(), layout, cx.chunk_rows, runtime.clone(), at.as_ref())?;
             let mut positions = position::Writer::default();
             while let Some(rows) = merge.next_rows()? {
                 let seqs = Seqs::From(row);

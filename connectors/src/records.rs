@@ -70,7 +70,10 @@ fn restore(position: &Position, files: &[FileRef]) -> Result<Stored, ConnectorEr
     let stored: Stored = serde_json::from_value(position.clone())
         .map_err(|e| fail(format!("its position of the files is not readable: {e}")))?;
     match files.iter().position(|f| f.name == stored.file) {
-        None => Err(fail(format!("file `{}` was being read and is no longer there; put it back, or start from none", stored.file))),
+        None => Err(fail(format!(
+            "file `{}` was being read and is no longer there; put it back, or start from none",
+            stored.file
+        ))),
         Some(at) if at != stored.before => Err(fail(format!(
             "{} files came before `{}`, now {at} do: one was removed or added; put it back, or start from none",
             stored.before, stored.file
@@ -139,10 +142,17 @@ impl<F: Format> Source for RecordFiles<F> {
 }
 
 /// A file's bytes, unpacked where its name ends in `.gz`.
-pub fn bytes(file: &FileRef, runtime: &tokio::runtime::Handle) -> Result<Box<dyn Read + Send>, ConnectorError> {
-    let bytes = file.read(runtime).map_err(|e| ConnectorError::fatal(format!("cannot open `{}`", file.display), e))?;
+pub fn bytes(
+    file: &FileRef,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Box<dyn Read + Send>, ConnectorError> {
+    let bytes = file
+        .read(runtime)
+        .map_err(|e| ConnectorError::fatal(format!("cannot open `{}`", file.display), e))?;
     Ok(match file.name.ends_with(".gz") {
-        true => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::with_capacity(1 << 16, bytes))),
+        true => {
+            Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::with_capacity(1 << 16, bytes)))
+        }
         false => bytes,
     })
 }

@@ -93,7 +93,11 @@ impl Default for Params {
             tick: 0.01,
             lot: 1.0,
             spread: 0.0002,
-            regimes: vec![regime("calm", 0.01, 0.0, 20), regime("trending", 0.02, 0.4, 10), regime("volatile", 0.06, 0.0, 5)],
+            regimes: vec![
+                regime("calm", 0.01, 0.0, 20),
+                regime("trending", 0.02, 0.4, 10),
+                regime("volatile", 0.06, 0.0, 5),
+            ],
             emit: Emit::Trades,
             pace: "max".into(),
         }
@@ -165,12 +169,28 @@ impl SourceKind for SimMarket {
         check(!symbols.is_empty(), names, "a market needs at least one symbol");
         check(symbols.len() <= SYMBOLS_MAX, names, "a market has at most 10000 symbols");
         check(end > start, "end", "is not after the start");
-        check(positive(params.rate) && params.rate <= 1e9, "rate", "is not a number of events per second above 0");
+        check(
+            positive(params.rate) && params.rate <= 1e9,
+            "rate",
+            "is not a number of events per second above 0",
+        );
         check(positive(params.price), "price", "is not a price above 0");
-        check(positive(params.tick) && params.tick <= params.price, "tick", "is not above 0 and at most the price");
+        check(
+            positive(params.tick) && params.tick <= params.price,
+            "tick",
+            "is not above 0 and at most the price",
+        );
         check(positive(params.lot), "lot", "is not a size above 0");
-        check(params.spread >= 0.0 && params.spread < 0.5, "spread", "is not a share of the price from 0 to 0.5");
-        check(!params.regimes.is_empty() && params.regimes.len() <= 64, "regimes", "there are 1 to 64 regimes");
+        check(
+            params.spread >= 0.0 && params.spread < 0.5,
+            "spread",
+            "is not a share of the price from 0 to 0.5",
+        );
+        check(
+            !params.regimes.is_empty() && params.regimes.len() <= 64,
+            "regimes",
+            "there are 1 to 64 regimes",
+        );
         for (i, regime) in params.regimes.iter().enumerate() {
             let fine = regime.volatility >= 0.0 && regime.volatility <= 10.0 && regime.drift.abs() <= 100.0;
             check(fine, &format!("regimes[{i}]"), "has a volatility outside 0 to 10, or a drift beyond 100");
@@ -182,7 +202,14 @@ impl SourceKind for SimMarket {
         }
         let columns = columns(params.emit);
         let bounded = params.rows.is_some() || end != i64::MAX;
-        let source = SimSource { params: Arc::new(params), symbols: symbols.into(), start, end, pace, columns: columns.clone() };
+        let source = SimSource {
+            params: Arc::new(params),
+            symbols: symbols.into(),
+            start,
+            end,
+            pace,
+            columns: columns.clone(),
+        };
         Ok(SourcePlan { columns, partitions: Partitions::Single, bounded, source: Arc::new(source) })
     }
 }
@@ -195,18 +222,21 @@ fn pace(text: &str, problems: &mut Problems) -> Option<f64> {
         other => other.strip_suffix('x').and_then(|n| n.parse().ok()),
     };
     if factor.is_none_or(|f: f64| !f.is_finite() || f <= 0.0) {
-        problems.push(Problem::new("pace", format!("`{text}` is no pace")).hint("write max, realtime, or 10x"));
+        problems
+            .push(Problem::new("pace", format!("`{text}` is no pace")).hint("write max, realtime, or 10x"));
     }
     factor
 }
 
 fn columns(emit: Emit) -> SchemaRef {
     let both = emit == Emit::Both;
-    let mut fields = vec![Field::new(row::TS, row::ts_type(), false), Field::new("symbol", row::symbol_type(), false)];
+    let mut fields =
+        vec![Field::new(row::TS, row::ts_type(), false), Field::new("symbol", row::symbol_type(), false)];
     if both {
         fields.push(Field::new("kind", row::symbol_type(), false));
     }
-    let f64s = |names: &[&str]| names.iter().map(|n| Field::new(*n, DataType::Float64, both)).collect::<Vec<_>>();
+    let f64s =
+        |names: &[&str]| names.iter().map(|n| Field::new(*n, DataType::Float64, both)).collect::<Vec<_>>();
     if emit != Emit::Quotes {
         fields.extend(f64s(&["price", "size"]));
         fields.push(Field::new("side", row::symbol_type(), both));
@@ -266,7 +296,8 @@ impl Columns {
     fn finish(&mut self) -> Result<RecordBatch, ConnectorError> {
         let fail = |e| ConnectorError::fatal("cannot build rows", e);
         let codes = arrow::array::Int32Array::from(std::mem::take(&mut self.symbol));
-        let symbols = arrow::array::DictionaryArray::<Int32Type>::try_new(codes, self.symbols.clone()).map_err(fail)?;
+        let symbols =
+            arrow::array::DictionaryArray::<Int32Type>::try_new(codes, self.symbols.clone()).map_err(fail)?;
         let mut columns: Vec<ArrayRef> = vec![row::ts_array(std::mem::take(&mut self.ts)), Arc::new(symbols)];
         let f64 = |b: &mut Float64Builder| Arc::new(b.finish()) as ArrayRef;
         if self.emit == Emit::Both {
@@ -295,7 +326,12 @@ struct SimSource {
 
 impl SimSource {
     /// Makes chunks until the end or until nobody wants them.
-    fn generate(&self, cx: &SourceContext, mut market: Market, mut writer: PartitionWriter) -> Result<(), ConnectorError> {
+    fn generate(
+        &self,
+        cx: &SourceContext,
+        mut market: Market,
+        mut writer: PartitionWriter,
+    ) -> Result<(), ConnectorError> {
         let runtime = tokio::runtime::Handle::current();
         let rows_max = self.params.rows.unwrap_or(u64::MAX);
         let watch = cx.clock.start();
@@ -362,8 +398,12 @@ impl Source for SimSource {
         }
         let market = match cx.restored.get(&0) {
             None => Market::new(&self.params, self.symbols.len(), self.start),
-            Some(position) => Market::restore(&self.params, self.symbols.len(), position)
-                .map_err(|e| ConnectorError::fatal("cannot go on from the checkpoint: the market's position is not readable", e))?,
+            Some(position) => Market::restore(&self.params, self.symbols.len(), position).map_err(|e| {
+                ConnectorError::fatal(
+                    "cannot go on from the checkpoint: the market's position is not readable",
+                    e,
+                )
+            })?,
         };
         let mut writers = cx.ready(&[0]);
         let Some(writer) = writers.pop() else { return Ok(()) };

@@ -54,9 +54,7 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Started::Instant(at) => at.elapsed(),
-            Started::Manual(ns, at) => {
-                Duration::from_nanos((ns.load(Ordering::Relaxed) - at).max(0) as u64)
-            }
+            Started::Manual(ns, at) => Duration::from_nanos((ns.load(Ordering::Relaxed) - at).max(0) as u64),
         }
     }
 }

@@ -143,8 +143,13 @@ impl StreamInfo {
     /// The index of column `name`; else a problem at `path` that names the columns there are.
     pub fn column(&self, path: &str, name: &str) -> Result<usize, Problem> {
         self.schema.index_of(name).map_err(|_| {
-            let columns: Vec<&str> =
-                self.schema.fields().iter().map(|f| f.name().as_str()).filter(|n| !n.starts_with('_')).collect();
+            let columns: Vec<&str> = self
+                .schema
+                .fields()
+                .iter()
+                .map(|f| f.name().as_str())
+                .filter(|n| !n.starts_with('_'))
+                .collect();
             let known = columns.join(", ");
             let problem = Problem::new(path, format!("`{}` has no column `{name}`", self.name));
             match crate::problem::nearest(name, &columns) {
@@ -173,7 +178,9 @@ impl StreamInfo {
         for (i, name) in by.iter().enumerate() {
             let at = format!("{path}[{i}]");
             match self.column(&at, name) {
-                Ok(index) if crate::keys::is_key_type(self.schema.field(index).data_type()) => indices.push(index),
+                Ok(index) if crate::keys::is_key_type(self.schema.field(index).data_type()) => {
+                    indices.push(index)
+                }
                 Ok(index) => {
                     let t = crate::schema::type_name(self.schema.field(index).data_type());
                     problems.push(

@@ -106,7 +106,11 @@ impl<'de> Deserialize<'de> for Span {
                 v.parse().map_err(E::custom)
             }
             fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Span, E> {
-                if v == 0 { Ok(Span(0)) } else { Err(E::custom(format!("`{v}` has no unit: write {v}s, {v}ms, …"))) }
+                if v == 0 {
+                    Ok(Span(0))
+                } else {
+                    Err(E::custom(format!("`{v}` has no unit: write {v}s, {v}ms, …")))
+                }
             }
             fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Span, E> {
                 Err(E::custom(format!("`{v}` is not a span of time")))
@@ -135,7 +139,9 @@ mod tests {
 
     #[test]
     fn spans_read_and_write_as_users_do() {
-        for (text, ns) in [("250ms", 250_000_000), ("1h30m", 5_400_000_000_000), ("0", 0), ("2w", 1_209_600_000_000_000)] {
+        for (text, ns) in
+            [("250ms", 250_000_000), ("1h30m", 5_400_000_000_000), ("0", 0), ("2w", 1_209_600_000_000_000)]
+        {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.ns(), ns);
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span);

@@ -1,8 +1,10 @@
 //! State by key, with snapshots that do not stop the flow.
 //!
 //! [`KeyedState`] pairs the [`Keys`] an operator has met with a store of one state per slot. A
-//! snapshot is taken group by group between batches; a group about to change before its turn is
-//! encoded first (copy before write), so the snapshot is the state at the instant it began.
+//! snapshot is taken group by group between batches; a key about to change before its group's turn
+//! has its state encoded first (copy before write), so the snapshot is the state at the instant it
+//! began. By key and not by group, because one batch may touch every group: what a batch pays is
+//! bounded by its rows, never by the size of the state.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -35,8 +37,7 @@ impl<S: Default + Serialize + DeserializeOwned + Send> SlotStore for Vec<S> {
     }
 
     fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), OperatorError> {
-        self[slot as usize] =
-            postcard::from_bytes(bytes).map_err(|e| OperatorError::State(e.to_string()))?;
+        self[slot as usize] = postcard::from_bytes(bytes).map_err(|e| OperatorError::State(e.to_string()))?;
         Ok(())
     }
 }
@@ -54,12 +55,52 @@ pub struct KeyedState<C> {
 struct Snapshot {
     /// Slots below this existed when it began.
     slots: u32,
-    /// Groups not yet encoded.
-    pending: Vec<bool>,
-    /// Where the walk over the groups stands.
+    /// The next group to encode: those before have been.
     next: u16,
-    /// Groups encoded ahead of their turn.
-    early: Vec<(u16, Vec<u8>)>,
+    /// By slot: one more than where in `bytes` its state from before it changed stands; 0 where it has not.
+    /// (A vector of zeros costs nothing until it is written to, however long.)
+    saved: Vec<u64>,
+    /// Saved states, each behind its length.
+    bytes: Vec<u8>,
+}
+
+impl Snapshot {
+    fn save<C: SlotStore>(&mut self, keys: &Keys, store: &C, slot: u32) {
+        if slot >= self.slots || self.saved[slot as usize] != 0 || keys.group(slot) < self.next {
+            return;
+        }
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        store.encode(slot, &mut self.bytes);
+        let length = (self.bytes.len() - at - 4) as u32;
+        self.bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        self.saved[slot as usize] = at as u64 + 1;
+    }
+
+    /// A group as it was when the snapshot began: each key and its state behind their lengths.
+    fn encode<C: SlotStore>(&self, keys: &Keys, store: &C, group: u16) -> Vec<u8> {
+        let mut out = Vec::new();
+        for slot in keys.in_group(group).iter().filter(|slot| **slot < self.slots) {
+            let key = keys.key(*slot);
+            out.extend_from_slice(&(key.len() as u32).to_le_bytes());
+            out.extend_from_slice(key);
+            let at = out.len();
+            match self.saved[*slot as usize] {
+                0 => {
+                    out.extend_from_slice(&[0; 4]);
+                    store.encode(*slot, &mut out);
+                    let length = (out.len() - at - 4) as u32;
+                    out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+                }
+                saved => {
+                    let from = &self.bytes[saved as usize - 1..];
+                    let length = from.first_chunk::<4>().map_or(0, |l| u32::from_le_bytes(*l));
+                    out.extend_from_slice(&from[..4 + length as usize]);
+                }
+            }
+        }
+        out
+    }
 }
 
 impl<C: SlotStore> KeyedState<C> {
@@ -96,12 +137,7 @@ impl<C: SlotStore> KeyedState<C> {
     pub fn touch(&mut self, slots: &[u32]) {
         let Some(snapshot) = &mut self.snapshot else { return };
         for slot in slots {
-            let group = self.keys.group(*slot);
-            if snapshot.pending[group as usize] {
-                snapshot.pending[group as usize] = false;
-                let bytes = encode_group(&self.keys, &self.store, group, snapshot.slots);
-                snapshot.early.push((group, bytes));
-            }
+            snapshot.save(&self.keys, &self.store, *slot);
         }
     }
 
@@ -121,20 +157,6 @@ impl<C: SlotStore> KeyedState<C> {
     }
 }
 
-fn encode_group<C: SlotStore>(keys: &Keys, store: &C, group: u16, below: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut state = Vec::new();
-    for slot in keys.in_group(group).iter().filter(|slot| **slot < below) {
-        state.clear();
-        store.encode(*slot, &mut state);
-        for part in [keys.key(*slot), &state] {
-            out.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            out.extend_from_slice(part);
-        }
-    }
-    out
-}
-
 fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], OperatorError> {
     let cut = || OperatorError::State("a key group is cut short".into());
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
@@ -145,29 +167,24 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], OperatorError> {
 
 impl<C: SlotStore> State for KeyedState<C> {
     fn begin(&mut self) {
-        self.snapshot = Some(Snapshot {
-            slots: self.keys.len() as u32,
-            pending: vec![true; GROUPS as usize],
-            next: 0,
-            early: Vec::new(),
-        });
+        let slots = self.keys.len();
+        self.snapshot =
+            Some(Snapshot { slots: slots as u32, next: 0, saved: vec![0; slots], bytes: Vec::new() });
     }
 
     fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>> {
         let snapshot = self.snapshot.as_mut()?;
-        let mut groups: Vec<(u16, Vec<u8>)> = std::mem::take(&mut snapshot.early);
-        let mut size: usize = groups.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut groups: Vec<(u16, Vec<u8>)> = Vec::new();
+        let mut size = 0;
         while snapshot.next < GROUPS && size < budget {
-            let group = snapshot.next;
-            snapshot.next += 1;
-            if std::mem::take(&mut snapshot.pending[group as usize]) {
-                let bytes = encode_group(&self.keys, &self.store, group, snapshot.slots);
+            let bytes = snapshot.encode(&self.keys, &self.store, snapshot.next);
+            if !bytes.is_empty() {
                 size += bytes.len();
-                groups.push((group, bytes));
+                groups.push((snapshot.next, bytes));
             }
+            snapshot.next += 1;
         }
-        groups.retain(|(_, bytes)| !bytes.is_empty());
-        if groups.is_empty() && snapshot.next == GROUPS {
+        if groups.is_empty() {
             self.snapshot = None;
             return None;
         }
@@ -230,7 +247,8 @@ mod tests {
         assert_eq!(restored.keys().len(), 5000);
         assert!(restored.store().iter().all(|n| *n == 1));
         let keys = restored.keys().columns(&(0..5000).collect::<Vec<_>>()).unwrap();
-        let mut values: Vec<i64> = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&keys[0]).values().to_vec();
+        let mut values: Vec<i64> =
+            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&keys[0]).values().to_vec();
         values.sort_unstable();
         assert_eq!(values, (0..5000).collect::<Vec<_>>());
     }

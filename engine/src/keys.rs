@@ -20,7 +20,10 @@ pub const GROUPS: u16 = 1024;
 pub fn is_key_type(t: &DataType) -> bool {
     match t {
         DataType::Dictionary(k, v) => **k == DataType::Int32 && **v == DataType::Utf8,
-        DataType::Utf8 | DataType::Boolean | DataType::Date32 | DataType::Timestamp(TimeUnit::Nanosecond, _) => true,
+        DataType::Utf8
+        | DataType::Boolean
+        | DataType::Date32
+        | DataType::Timestamp(TimeUnit::Nanosecond, _) => true,
         t => t.is_integer(),
     }
 }
@@ -75,12 +78,7 @@ impl KeyReader {
 
     /// Calls `visit(encoded key)` once per distinct key (at least) and writes what it returns for
     /// each row's key into `out`.
-    pub fn map<T: Copy>(
-        &self,
-        batch: &RecordBatch,
-        out: &mut Vec<T>,
-        mut visit: impl FnMut(&[u8]) -> T,
-    ) {
+    pub fn map<T: Copy>(&self, batch: &RecordBatch, out: &mut Vec<T>, mut visit: impl FnMut(&[u8]) -> T) {
         out.clear();
         let rows = batch.num_rows();
         out.reserve(rows);
@@ -294,7 +292,11 @@ impl Keys {
         let arrays = builders.into_iter().map(ColumnBuilder::finish);
         arrays
             .zip(&self.types)
-            .map(|(array, t)| if array.data_type() == t { Ok(array) } else { Ok(arrow::compute::cast(&array, t)?) })
+            .map(
+                |(array, t)| {
+                    if array.data_type() == t { Ok(array) } else { Ok(arrow::compute::cast(&array, t)?) }
+                },
+            )
             .collect()
     }
 }
@@ -332,7 +334,8 @@ impl ColumnBuilder {
         match (tag, self) {
             (&TEXT, builder) => {
                 let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
-                let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(broken)?;
+                let (text, rest) =
+                    rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(broken)?;
                 let text = std::str::from_utf8(text).map_err(|_| broken())?;
                 match builder {
                     Self::Symbol(b) => drop(b.append(text)?),

@@ -50,7 +50,7 @@ impl Source for MemorySource {
         // Each partition is fed by itself: the engine holds back those that are ahead.
         let feeds = cx.ready(&own).into_iter().map(|writer| {
             let start = cx.restored.get(&writer.id()).and_then(Value::as_u64).unwrap_or(0) as usize;
-            feed(writer, &self.partitions, start, cx.chunk_rows)
+            feed(writer, &self.partitions, start, cx.chunk_rows, !self.endless)
         });
         futures::future::join_all(feeds).await;
         if self.endless {
@@ -60,7 +60,13 @@ impl Source for MemorySource {
     }
 }
 
-async fn feed(mut writer: PartitionWriter, partitions: &[RecordBatch], mut start: usize, chunk_rows: usize) {
+async fn feed(
+    mut writer: PartitionWriter,
+    partitions: &[RecordBatch],
+    mut start: usize,
+    chunk_rows: usize,
+    ends: bool,
+) {
     let rows = &partitions[writer.id() as usize];
     while start < rows.num_rows() {
         let size = chunk_rows.min(rows.num_rows() - start);
@@ -74,6 +80,9 @@ async fn feed(mut writer: PartitionWriter, partitions: &[RecordBatch], mut start
             return;
         }
         start += size;
+    }
+    if ends {
+        writer.end();
     }
 }
 

@@ -22,7 +22,7 @@ mod time;
 mod worker;
 
 pub use control::Start;
-pub use job::{BatchRows, CheckpointOptions, Cluster, JobError, RunOptions, begin, run};
+pub use job::{BatchRows, CheckpointOptions, Cluster, JobError, RunOptions, begin, close, run};
 
 #[cfg(test)]
 mod tests;

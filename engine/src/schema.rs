@@ -44,7 +44,10 @@ fn data_type(name: &str) -> Option<DataType> {
 
 /// The name users write for a type; Arrow's own where there is none.
 pub fn type_name(t: &DataType) -> String {
-    TYPES.iter().find(|name| data_type(name).as_ref() == Some(t)).map_or_else(|| t.to_string(), |n| (*n).to_owned())
+    TYPES
+        .iter()
+        .find(|name| data_type(name).as_ref() == Some(t))
+        .map_or_else(|| t.to_string(), |n| (*n).to_owned())
 }
 
 const NAMED: [(&str, &[(&str, &str)]); 3] = [
@@ -105,9 +108,8 @@ impl SchemaSpec {
                     }
                     match data_type(text) {
                         Some(t) => fields.push(Field::new(name, t, nullable)),
-                        None => problems.push(
-                            Problem::new(at, format!("unknown type {value}")).hint_names(text, TYPES),
-                        ),
+                        None => problems
+                            .push(Problem::new(at, format!("unknown type {value}")).hint_names(text, TYPES)),
                     }
                 }
                 if fields.is_empty() && problems.is_empty() {

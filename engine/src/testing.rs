@@ -80,7 +80,8 @@ pub fn as_json(rows: &Collected) -> Vec<Value> {
     let mut values = Vec::new();
     for batch in batches.iter() {
         let mut encoder = Encoder::new(batch.schema(), EncodeOptions::default());
-        values.extend(encoder.encode(batch).iter().map(|row| serde_json::from_slice(row).unwrap_or_default()));
+        values
+            .extend(encoder.encode(batch).iter().map(|row| serde_json::from_slice(row).unwrap_or_default()));
     }
     values
 }

@@ -13,7 +13,9 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::Field;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_engine::component::{Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo};
+use tidemill_engine::component::{
+    Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
+};
 use tidemill_engine::duration::Span;
 use tidemill_engine::keyed::KeyedState;
 use tidemill_engine::keys::KeyReader;
@@ -96,9 +98,15 @@ impl OperatorKind for AsofJoin {
             let (l, r) = (left.data_type(*l), right.data_type(*r));
             if l != r {
                 let name = &params.by[i];
-                let reason =
-                    format!("`{name}` is {} in `{}` and {} in `{}`", type_name(l), left.name, type_name(r), right.name);
-                problems.push(Problem::new(format!("by[{i}]"), reason).hint("make them equal with a `select`"));
+                let reason = format!(
+                    "`{name}` is {} in `{}` and {} in `{}`",
+                    type_name(l),
+                    left.name,
+                    type_name(r),
+                    right.name
+                );
+                problems
+                    .push(Problem::new(format!("by[{i}]"), reason).hint("make them equal with a `select`"));
             }
         }
         let names = params.columns.clone().unwrap_or_else(|| {
@@ -117,13 +125,15 @@ impl OperatorKind for AsofJoin {
             };
             let t = right.data_type(column);
             if !cells::fits(t) {
-                let problem = Problem::new(&path, format!("column `{name}` is {t}, which a join cannot hold"));
+                let problem =
+                    Problem::new(&path, format!("column `{name}` is {t}, which a join cannot hold"));
                 problems.push(problem.hint("cast it with a `select`, or leave it out of `columns`"));
             }
             let called = format!("{}{name}{}", params.prefix, params.suffix);
             if row::is_system(&called) || fields.iter().any(|f| *f.name() == called) {
                 let problem = Problem::new(&path, format!("there is a column `{called}` already"));
-                problems.push(problem.hint(format!("rename the right side's: `prefix: {}_`, say", right.name)));
+                problems
+                    .push(problem.hint(format!("rename the right side's: `prefix: {}_`, say", right.name)));
             }
             let nullable = params.unmatched == Unmatched::Keep || right.schema.field(column).is_nullable();
             fields.push(Arc::new(Field::new(called, t.clone(), nullable)));
@@ -293,7 +303,9 @@ mod tests {
                 (0..n).map(|_| row()).collect()
             };
             let (left, right) = (side(seed as usize % 60), side(seed as usize * 7 % 90));
-            for (keyed, tolerance, drop) in [(true, None, false), (true, Some(5), true), (false, Some(0), false)] {
+            for (keyed, tolerance, drop) in
+                [(true, None, false), (true, Some(5), true), (false, Some(0), false)]
+            {
                 let mut expect = Vec::new();
                 for (i, l) in left.iter().enumerate() {
                     let last = right.iter().enumerate().rfind(|(_, r)| r.0 <= l.0 && (!keyed || r.1 == l.1));
@@ -301,7 +313,9 @@ mod tests {
                     let number = |v: Option<f64>| v.map_or("null".to_owned(), |v| format!("{v:?}"));
                     let own = format!("{},{i},{},{},{}", l.0, l.1, number(l.2), ["X", "Y"][i % 2]);
                     match found {
-                        Some((j, r)) => expect.push(format!("{own},{},{},{}", number(r.2), ["X", "Y"][j % 2], r.0)),
+                        Some((j, r)) => {
+                            expect.push(format!("{own},{},{},{}", number(r.2), ["X", "Y"][j % 2], r.0))
+                        }
                         None if drop => {}
                         None => expect.push(format!("{own},null,null,null")),
                     }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_engine::component::{Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo};
+use tidemill_engine::component::{
+    Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
+};
 use tidemill_engine::duration::Span;
 use tidemill_engine::keyed::{KeyedState, SlotStore};
 use tidemill_engine::operator::{Operator, OperatorError, Output, State};
@@ -140,7 +142,8 @@ impl OperatorKind for Bars {
     fn plan(params: Params, inputs: &[StreamInfo], _: &PlanContext) -> Result<OperatorPlan, Problems> {
         let input = &inputs[0];
         let mut problems = Problems::new();
-        let mut keep = |result: Result<usize, Problem>| result.map_err(|p| problems.push(p)).unwrap_or_default();
+        let mut keep =
+            |result: Result<usize, Problem>| result.map_err(|p| problems.push(p)).unwrap_or_default();
         let price = keep(input.numeric("price", &params.price));
         let size = keep(input.numeric("size", &params.size));
         let by = input.keys("by", &params.by).unwrap_or_else(|more| {
@@ -180,11 +183,16 @@ impl OperatorKind for Bars {
 
 fn rule(params: &Params) -> Result<Rule, Problems> {
     let mut problems = Problems::new();
-    let mut problem = |path: &str, reason: &str, hint: &str| problems.push(Problem::new(path, reason).hint(hint));
+    let mut problem =
+        |path: &str, reason: &str, hint: &str| problems.push(Problem::new(path, reason).hint(hint));
     let sized = [params.ticks.is_some(), params.volume.is_some(), params.dollars.is_some()];
     let given = sized.iter().filter(|given| **given).count() + usize::from(params.every.is_some());
     if given != 1 {
-        problem("", "exactly one of `every`, `ticks`, `volume` and `dollars` says when a bar is complete", "`every: 1m`, say");
+        problem(
+            "",
+            "exactly one of `every`, `ticks`, `volume` and `dollars` says when a bar is complete",
+            "`every: 1m`, say",
+        );
         return Err(problems);
     }
     if let Some(every) = params.every {
@@ -207,7 +215,11 @@ fn rule(params: &Params) -> Result<Rule, Problems> {
             }
             (Empty::Fill, None, Some(_)) => EMPTIES_MAX,
             (Empty::Fill, None, None) => {
-                problem("empty", "without a session, something must say when filling ends", "add `fill_max: 60`, say");
+                problem(
+                    "empty",
+                    "without a session, something must say when filling ends",
+                    "add `fill_max: 60`, say",
+                );
                 0
             }
         };
@@ -236,7 +248,8 @@ fn rule(params: &Params) -> Result<Rule, Problems> {
         (_, Some(x), _) if more_than_zero(x) => Rule::Volume(x),
         (.., Some(x)) if more_than_zero(x) => Rule::Dollars(x),
         _ => {
-            let field = ["ticks", "volume", "dollars"][sized.iter().position(|given| *given).unwrap_or_default()];
+            let field =
+                ["ticks", "volume", "dollars"][sized.iter().position(|given| *given).unwrap_or_default()];
             problem(field, "must be more than zero", "raise it");
             Rule::Ticks(1)
         }
@@ -365,8 +378,13 @@ impl Operator for Maker {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         let Some(batch) = &inputs[0] else { return Ok(()) };
         let (price, size) = (floats(batch.column(self.price))?, floats(batch.column(self.size))?);
-        let rows =
-            Rows { ts: row::ts(batch), src: row::src(batch), seq: row::seq(batch), price: &price, size: &size };
+        let rows = Rows {
+            ts: row::ts(batch),
+            src: row::src(batch),
+            seq: row::seq(batch),
+            price: &price,
+            size: &size,
+        };
         let (slots, store) = self.state.rows(batch);
         let done = &mut self.done;
         match &mut self.rule {
@@ -451,7 +469,10 @@ mod tests {
 
     fn empty(ts: i64, start: i64, last: &Trade) -> String {
         let close = last.price.unwrap();
-        format!("{ts},{},{},{start},{close:?},{close:?},{close:?},{close:?},0.0,null,0", last.seq, last.symbol)
+        format!(
+            "{ts},{},{},{start},{close:?},{close:?},{close:?},{close:?},0.0,null,0",
+            last.seq, last.symbol
+        )
     }
 
     fn by_symbol(trades: &[Trade]) -> BTreeMap<&str, Vec<&Trade>> {
@@ -461,7 +482,13 @@ mod tests {
     }
 
     /// Time bars by grouping; `hours`: open and close in a day of `day`; empty bars up to `fill`.
-    fn time_bars(trades: &[Trade], every: i64, offset: i64, hours: Option<(i64, i64, i64)>, fill: u32) -> Vec<String> {
+    fn time_bars(
+        trades: &[Trade],
+        every: i64,
+        offset: i64,
+        hours: Option<(i64, i64, i64)>,
+        fill: u32,
+    ) -> Vec<String> {
         let interval = |ts: i64| match hours {
             None => {
                 let start = (ts - offset).div_euclid(every) * every + offset;
@@ -533,9 +560,17 @@ mod tests {
 
     #[test]
     fn a_trade_above_the_threshold_closes_one_bar_and_an_open_one_is_left_out() {
-        let rows = [trade(1, 1, 10.0, 350.0), trade(2, 2, 11.0, 60.0), trade(3, 3, 12.0, 40.0), trade(4, 4, 13.0, 1.0)];
+        let rows = [
+            trade(1, 1, 10.0, 350.0),
+            trade(2, 2, 11.0, 60.0),
+            trade(3, 3, 12.0, 40.0),
+            trade(4, 4, 13.0, 1.0),
+        ];
         let got = whole(&planned(json!({"volume": 100, "by": ["symbol"]})), &[trade_stream(&rows)]);
-        assert_eq!(got, ["1,1,SPY,1,10.0,10.0,10.0,10.0,350.0,10.0,1", "3,3,SPY,2,11.0,12.0,11.0,12.0,100.0,11.4,2"]);
+        assert_eq!(
+            got,
+            ["1,1,SPY,1,10.0,10.0,10.0,10.0,350.0,10.0,1", "3,3,SPY,2,11.0,12.0,11.0,12.0,100.0,11.4,2"]
+        );
     }
 
     #[test]
@@ -545,7 +580,8 @@ mod tests {
         let mut bars = (plan.build)();
         bars.process(&[Some(trade_stream(&[trade(11, 1, 1.0, 1.0)]))], &mut out).unwrap();
         bars.advance(20, &mut out).unwrap();
-        bars.process(&[Some(trade_stream(&[trade(3, 2, 9.0, 1.0), trade(12, 3, 9.0, 1.0)]))], &mut out).unwrap();
+        bars.process(&[Some(trade_stream(&[trade(3, 2, 9.0, 1.0), trade(12, 3, 9.0, 1.0)]))], &mut out)
+            .unwrap();
         bars.advance(END_FOR_TEST, &mut out).unwrap();
         let sent: Vec<String> = out.drain().flat_map(|b| crate::check::rows(&b)).collect();
         assert_eq!(sent, ["20,1,10,1.0,1.0,1.0,1.0,1.0,1.0,1"]);
@@ -560,11 +596,17 @@ mod tests {
             let stream = [trade_stream(&trades)];
             let plan = |with| planned(with);
             let by = ["symbol"];
-            check(&plan(json!({"every": "10ns", "by": by})), &stream, time_bars(&trades, 10, 0, None, 0), seed);
+            check(
+                &plan(json!({"every": "10ns", "by": by})),
+                &stream,
+                time_bars(&trades, 10, 0, None, 0),
+                seed,
+            );
             let with = json!({"every": "7ns", "offset": "3ns", "by": by, "empty": "fill", "fill_max": 4});
             check(&plan(with), &stream, time_bars(&trades, 7, 3, None, 4), seed);
             let one: Vec<Trade> = trades.iter().map(|t| Trade { symbol: "SPY", ..*t }).collect();
-            let expect: Vec<String> = time_bars(&one, 10, 0, None, 0).iter().map(|r| r.replace("SPY,", "")).collect();
+            let expect: Vec<String> =
+                time_bars(&one, 10, 0, None, 0).iter().map(|r| r.replace("SPY,", "")).collect();
             check(&plan(json!({"every": "10ns"})), &stream, expect, seed);
         }
     }
@@ -591,11 +633,21 @@ mod tests {
             let trades = trades(&mut Rng(seed), 1);
             let stream = [trade_stream(&trades)];
             let by = ["symbol"];
-            check(&planned(json!({"ticks": 3, "by": by})), &stream, sized_bars(&trades, |b| b.len() == 3), seed);
+            check(
+                &planned(json!({"ticks": 3, "by": by})),
+                &stream,
+                sized_bars(&trades, |b| b.len() == 3),
+                seed,
+            );
             let volume = |b: &[&Trade]| sum(b, |_, size| size) >= 200.0;
             check(&planned(json!({"volume": 200, "by": by})), &stream, sized_bars(&trades, volume), seed);
             let dollars = |b: &[&Trade]| sum(b, |price, size| price * size).abs() >= 30_000.0;
-            check(&planned(json!({"dollars": 30000.0, "by": by})), &stream, sized_bars(&trades, dollars), seed);
+            check(
+                &planned(json!({"dollars": 30000.0, "by": by})),
+                &stream,
+                sized_bars(&trades, dollars),
+                seed,
+            );
         }
     }
 
@@ -620,12 +672,14 @@ mod tests {
         let problems = |with| plan::<Bars>(with, &[trade_stream(&[]).schema()]).err().unwrap();
         assert_eq!(
             problems(json!({"every": "1m", "ticks": 5})),
-            [": exactly one of `every`, `ticks`, `volume` and `dollars` says when a bar is complete (`every: 1m`, say)"]
+            [
+                ": exactly one of `every`, `ticks`, `volume` and `dollars` says when a bar is complete (`every: 1m`, say)"
+            ]
         );
         assert_eq!(
             problems(json!({"every": "1m", "by": ["simbol"], "price": "symbol", "size": "qty"})),
             [
-                "price: column `symbol` of `left` is Dictionary(Int32, Utf8), not a number",
+                "price: column `symbol` of `left` is symbol, not a number",
                 "size: `left` has no column `qty` (its columns: ts, symbol, price, size)",
                 "by[0]: `left` has no column `simbol` (did you mean `symbol`? its columns: ts, symbol, price, size)",
             ]
@@ -633,6 +687,9 @@ mod tests {
         assert_eq!(problems(json!({"every": "1m", "empty": "fill"})).len(), 1);
         assert_eq!(problems(json!({"ticks": 0})), ["ticks: must be more than zero (raise it)"]);
         assert_eq!(problems(json!({"ticks": 1, "offset": "1s", "session": {"timezone": "UTC", "open": "9:00", "close": "10:00"}})).len(), 2);
-        assert_eq!(problems(json!({"every": "1m", "by": ["symbol", "symbol"]})), ["by[1]: key column `symbol` is there twice"]);
+        assert_eq!(
+            problems(json!({"every": "1m", "by": ["symbol", "symbol"]})),
+            ["by[1]: key column `symbol` is there twice"]
+        );
     }
 }

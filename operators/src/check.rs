@@ -55,8 +55,10 @@ pub fn plan<K: OperatorKind>(with: Value, schemas: &[SchemaRef]) -> Result<Opera
 
 /// A batch of a stream: `rows` are `(ts, seq)`, with these columns. `_src` is 7.
 pub fn stream(rows: &[(i64, u64)], columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    let fields: Vec<Arc<Field>> =
-        columns.iter().map(|(name, a)| Arc::new(Field::new(*name, a.data_type().clone(), a.is_nullable()))).collect();
+    let fields: Vec<Arc<Field>> = columns
+        .iter()
+        .map(|(name, a)| Arc::new(Field::new(*name, a.data_type().clone(), a.is_nullable())))
+        .collect();
     let mut arrays = vec![
         row::ts_array(rows.iter().map(|r| r.0).collect()),
         row::u64_array(vec![7; rows.len()]),
@@ -93,7 +95,8 @@ pub fn cell(column: &ArrayRef, i: usize) -> String {
 
 /// Rows as tests write them: cells with commas between, but without `_src`.
 pub fn rows(batch: &RecordBatch) -> Vec<String> {
-    let columns: Vec<&ArrayRef> = batch.columns().iter().enumerate().filter(|(c, _)| *c != 1).map(|(_, a)| a).collect();
+    let columns: Vec<&ArrayRef> =
+        batch.columns().iter().enumerate().filter(|(c, _)| *c != 1).map(|(_, a)| a).collect();
     (0..batch.num_rows()).map(|i| columns.iter().map(|c| cell(c, i)).collect::<Vec<_>>().join(",")).collect()
 }
 
@@ -243,7 +246,8 @@ fn shuffle(plan: &OperatorPlan, batch: &RecordBatch, rng: &mut Rng) -> Vec<usize
     let mut order = Vec::new();
     while order.len() < batch.num_rows() {
         let first = queues.values().filter_map(|q| q.front()).map(|i| ts[*i]).min().unwrap();
-        let ready = |q: &std::collections::VecDeque<usize>| q.front().is_some_and(|i| ts[*i] <= first + slack);
+        let ready =
+            |q: &std::collections::VecDeque<usize>| q.front().is_some_and(|i| ts[*i] <= first + slack);
         let ready: Vec<&[u8]> = queues.iter().filter(|(_, q)| ready(q)).map(|(k, _)| *k).collect();
         let key = rng.pick(&ready);
         order.extend(queues.get_mut(key).unwrap().pop_front());
@@ -293,7 +297,8 @@ fn part(
     let port = |(port, batch): (usize, &RecordBatch)| {
         let mut groups = Vec::new();
         keys_of(plan, port, batch).unwrap().groups(batch, &mut groups);
-        let mine = |i: &usize| owner(groups[*i], peers) == index && (from..until).contains(&row::ts(batch)[*i]);
+        let mine =
+            |i: &usize| owner(groups[*i], peers) == index && (from..until).contains(&row::ts(batch)[*i]);
         take(batch, &(0..batch.num_rows()).filter(mine).collect::<Vec<_>>())
     };
     inputs.iter().enumerate().map(port).collect()

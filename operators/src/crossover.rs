@@ -9,7 +9,9 @@ use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_engine::component::{Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo};
+use tidemill_engine::component::{
+    Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
+};
 use tidemill_engine::keyed::KeyedState;
 use tidemill_engine::keys::{KeyReader, is_key_type};
 use tidemill_engine::operator::{Operator, OperatorError, Output, State};
@@ -158,8 +160,14 @@ fn signal(params: &Params, input: &StreamInfo) -> Result<Signal, Problems> {
                     Ok(i) if is_key_type(input.data_type(i)) => keys.push(i),
                     Ok(i) if input.data_type(i).is_floating() => floats.push(i),
                     Ok(i) => problems.push(
-                        Problem::new("on", format!("column `{name}` is {}, whose changes are not followed", input.data_type(i)))
-                            .hint("text, numbers, booleans, dates and times are"),
+                        Problem::new(
+                            "on",
+                            format!(
+                                "column `{name}` is {}, whose changes are not followed",
+                                input.data_type(i)
+                            ),
+                        )
+                        .hint("text, numbers, booleans, dates and times are"),
                     ),
                     Err(problem) => problems.push(problem),
                 }
@@ -202,7 +210,13 @@ impl Operator for Cross {
         for ((slot, fast), slow) in slots.iter().zip(fast.iter()).zip(slow.iter()) {
             let before = &mut sides[*slot as usize];
             // NaN is neither.
-            let side = if fast > slow { BUY } else if fast < slow { SELL } else { *before };
+            let side = if fast > slow {
+                BUY
+            } else if fast < slow {
+                SELL
+            } else {
+                *before
+            };
             let keep = side != *before && (*before != 0 || self.initial);
             *before = side;
             kept.push(keep);
@@ -242,7 +256,9 @@ impl Change {
         for c in self.floats.iter().chain(self.reader.columns()) {
             let column = batch.column(*c);
             let there = match column.data_type() {
-                t if t.is_floating() => floats(column)?.iter().map(|v| !v.is_nan()).collect::<Vec<_>>().into(),
+                t if t.is_floating() => {
+                    floats(column)?.iter().map(|v| !v.is_nan()).collect::<Vec<_>>().into()
+                }
                 DataType::Dictionary(..) | DataType::Utf8 if !column.is_nullable() => continue,
                 _ => is_not_null(column)?,
             };
@@ -312,8 +328,11 @@ mod tests {
         ];
         let fields = ["fast", "slow"].map(|n| Arc::new(Field::new(n, DataType::Float64, true)));
         let symbol = Arc::new(Field::new("symbol", row::symbol_type(), false));
-        RecordBatch::try_new(row::stream_schema([&symbol, &fields[0], &fields[1]]), stream(&at, columns).columns().to_vec())
-            .unwrap()
+        RecordBatch::try_new(
+            row::stream_schema([&symbol, &fields[0], &fields[1]]),
+            stream(&at, columns).columns().to_vec(),
+        )
+        .unwrap()
     }
 
     fn planned(with: Value) -> OperatorPlan {
@@ -339,7 +358,8 @@ mod tests {
     #[test]
     fn a_golden_cross_buys_and_a_touch_does_nothing() {
         let values = [(1.0, 2.0), (3.0, 2.0), (2.0, 2.0), (4.0, 2.0), (1.0, 2.0)];
-        let rows: Vec<Tick> = values.iter().enumerate().map(|(i, v)| (i as i64, "A", Some(v.0), Some(v.1))).collect();
+        let rows: Vec<Tick> =
+            values.iter().enumerate().map(|(i, v)| (i as i64, "A", Some(v.0), Some(v.1))).collect();
         let got = whole(&planned(json!({"by": ["symbol"], "fast": "fast", "slow": "slow"})), &[ticks(&rows)]);
         assert_eq!(got, ["1,1,A,3.0,2.0,BUY", "4,4,A,1.0,2.0,SELL"]);
     }
@@ -354,7 +374,13 @@ mod tests {
                     let mut side = "";
                     for (i, tick) in rows.iter().enumerate().filter(|(_, r)| r.1 == symbol) {
                         let (Some(fast), Some(slow)) = (tick.2, level.or(tick.3)) else { continue };
-                        let now = if fast > slow { "BUY" } else if slow > fast { "SELL" } else { side };
+                        let now = if fast > slow {
+                            "BUY"
+                        } else if slow > fast {
+                            "SELL"
+                        } else {
+                            side
+                        };
                         if now != side && (initial || !side.is_empty()) {
                             expect.push(format!("{},{now}", text(i, tick)));
                         }
@@ -363,7 +389,9 @@ mod tests {
                 }
                 let with = match level {
                     None => json!({"by": ["symbol"], "fast": "fast", "slow": "slow", "initial": initial}),
-                    Some(level) => json!({"by": ["symbol"], "column": "fast", "level": level, "initial": initial}),
+                    Some(level) => {
+                        json!({"by": ["symbol"], "column": "fast", "level": level, "initial": initial})
+                    }
                 };
                 check(&planned(with), &[ticks(&rows)], expect, seed);
             }
@@ -403,7 +431,9 @@ mod tests {
         let problems = |with| plan::<Crossover>(with, &[ticks(&[]).schema()]).err().unwrap();
         assert_eq!(
             problems(json!({"fast": "fast"})),
-            [": a signal is either `fast` and `slow`, or `column` and `level`, or `on` (`fast: ema_fast, slow: ema_slow`, say)"]
+            [
+                ": a signal is either `fast` and `slow`, or `column` and `level`, or `on` (`fast: ema_fast, slow: ema_slow`, say)"
+            ]
         );
         assert_eq!(
             problems(json!({"fast": "fast", "slow": "slow", "as": "symbol"})),

@@ -11,7 +11,9 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_engine::component::{Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo};
+use tidemill_engine::component::{
+    Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
+};
 use tidemill_engine::duration::Span;
 use tidemill_engine::keys::{GROUPS, KeyReader, group_of};
 use tidemill_engine::operator::{END, Operator, OperatorError, Output, State};
@@ -278,7 +280,8 @@ mod tests {
 
     #[test]
     fn problems_say_what_to_do() {
-        let problems = plan::<Dedupe>(json!({"by": [], "within": "0"}), &[batch(&[]).schema()]).err().unwrap();
+        let problems =
+            plan::<Dedupe>(json!({"by": [], "within": "0"}), &[batch(&[]).schema()]).err().unwrap();
         assert_eq!(problems.len(), 2);
         let problems = plan::<Dedupe>(json!({"by": ["id"]}), &[batch(&[]).schema()]).err().unwrap();
         assert!(problems[0].starts_with(": missing field `within`"), "{problems:?}");

@@ -13,7 +13,9 @@ use arrow::datatypes::Field;
 use datafusion::physical_expr::PhysicalExpr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_engine::component::{Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo};
+use tidemill_engine::component::{
+    Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
+};
 use tidemill_engine::operator::{Operator, OperatorError, Output};
 use tidemill_engine::row;
 
@@ -83,7 +85,9 @@ impl OperatorKind for Select {
             distribution: Distribution::Local,
             ordered: false,
             passes: system.chain(passes).collect(),
-            build: Arc::new(move || Box::new(Selector { items: items.clone(), condition: condition.clone() })),
+            build: Arc::new(move || {
+                Box::new(Selector { items: items.clone(), condition: condition.clone() })
+            }),
         })
     }
 }
@@ -103,7 +107,8 @@ impl Operator for Selector {
         let kept = match &self.condition {
             None => None,
             Some(condition) => {
-                let mask = condition.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(failed)?;
+                let mask =
+                    condition.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(failed)?;
                 Some(filter_record_batch(batch, mask.as_boolean())?)
             }
         };
@@ -113,7 +118,8 @@ impl Operator for Selector {
         }
         let mut columns: Vec<ArrayRef> = batch.columns()[..row::SYSTEM_COLUMNS].to_vec();
         for item in &self.items {
-            let array = item.expr.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(failed)?;
+            let array =
+                item.expr.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(failed)?;
             let fits = *array.data_type() == item.data_type;
             columns.push(if fits { array } else { cast(&array, &item.data_type)? });
         }
@@ -199,7 +205,11 @@ mod tests {
              sql: `symbol || 1` has no name (`symbol || 1 AS name`)"
         );
         assert!(problem("bid +").contains("sql: expected"), "{}", problem("bid +"));
-        assert!(problem("bid FROM t").contains("unexpected `FROM` at line 1, column 5"), "{}", problem("bid FROM t"));
+        assert!(
+            problem("bid FROM t").contains("unexpected `FROM` at line 1, column 5"),
+            "{}",
+            problem("bid FROM t")
+        );
         assert!(problem("").contains("sql: "), "{}", problem(""));
         assert!(problem("bid, ask AS bid").contains("two columns `bid`"));
         assert!(problem("symbol * 2 AS x").starts_with("sql: "), "{}", problem("symbol * 2 AS x"));
@@ -221,7 +231,8 @@ mod tests {
     #[test]
     fn an_expression_that_fails_stops_the_job_with_a_reason() {
         let plan = planned("CAST(symbol AS BIGINT) AS x", None).unwrap();
-        let error = (plan.build)().process(&[Some(quotes())], &mut Output::new(plan.schema.clone())).unwrap_err();
+        let error =
+            (plan.build)().process(&[Some(quotes())], &mut Output::new(plan.schema.clone())).unwrap_err();
         assert!(error.to_string().contains("an expression failed"), "{error}");
         let plan = planned("TRY_CAST(symbol AS BIGINT) AS x", None).unwrap();
         assert_eq!(whole(&plan, &[quotes()])[0], "1000000000,1,null");

@@ -9,7 +9,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Field;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_engine::component::{Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo};
+use tidemill_engine::component::{
+    Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
+};
 use tidemill_engine::operator::{Operator, OperatorError, Output};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row::{self, SYSTEM_COLUMNS};
@@ -63,11 +65,22 @@ impl OperatorKind for Union {
                 }
             }
             for f in other.user_columns().filter(|f| !fields.iter().any(|known| known.name() == f.name())) {
-                differences.push(format!("`{}` ({}) is not in `{}`", f.name(), type_name(f.data_type()), first.name));
+                differences.push(format!(
+                    "`{}` ({}) is not in `{}`",
+                    f.name(),
+                    type_name(f.data_type()),
+                    first.name
+                ));
             }
             if !differences.is_empty() {
-                let reason = format!("`{}` has other columns than `{}`: {}", other.name, first.name, differences.join(", "));
-                problems.push(Problem::new("", reason).hint("make them equal with a `select` before the union"));
+                let reason = format!(
+                    "`{}` has other columns than `{}`: {}",
+                    other.name,
+                    first.name,
+                    differences.join(", ")
+                );
+                problems
+                    .push(Problem::new("", reason).hint("make them equal with a `select` before the union"));
             }
             ports.push(port);
         }

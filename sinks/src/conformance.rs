@@ -111,7 +111,8 @@ pub async fn check_sink(root: &Path, case: &Case<'_>) -> Vec<String> {
     let whole = root.join("whole");
     let expected = contents_after(&whole, case, &[]).await;
     assert!(!expected.is_empty(), "the sink wrote nothing");
-    let crashes = [Crash::Written, Crash::Flushed, Crash::HalfCheckpointed, Crash::Checkpointed, Crash::Committed];
+    let crashes =
+        [Crash::Written, Crash::Flushed, Crash::HalfCheckpointed, Crash::Checkpointed, Crash::Committed];
     for (i, crash) in crashes.into_iter().enumerate() {
         for step in 0..STEPS {
             let folder = root.join(format!("crash-{i}-{step}"));
@@ -138,7 +139,13 @@ async fn contents_after(base: &Path, case: &Case<'_>, crashes: &[(usize, Crash)]
     contents
 }
 
-async fn run_once(plan: &SinkPlan, base: &Path, generation: u64, manifest: &mut Manifest, crash: Option<(usize, Crash)>) {
+async fn run_once(
+    plan: &SinkPlan,
+    base: &Path,
+    generation: u64,
+    manifest: &mut Manifest,
+    crash: Option<(usize, Crash)>,
+) {
     let shards = match &plan.placement {
         Placement::Local => 2,
         Placement::Shards { count, .. } => *count,
@@ -150,7 +157,8 @@ async fn run_once(plan: &SinkPlan, base: &Path, generation: u64, manifest: &mut 
         writers.push(plan.sink.open(cx).await.unwrap_or_else(|e| panic!("shard {shard} does not open: {e}")));
     }
     let crashes = |step, at| crash == Some((step, at));
-    let fine = |r: Result<(), tidemill_engine::connector::ConnectorError>| r.unwrap_or_else(|e| panic!("{e}"));
+    let fine =
+        |r: Result<(), tidemill_engine::connector::ConnectorError>| r.unwrap_or_else(|e| panic!("{e}"));
     for step in manifest.step..STEPS {
         let mut watermark = 0;
         for batch in 0..STEP_BATCHES {

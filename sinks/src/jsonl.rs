@@ -60,7 +60,9 @@ impl SinkKind for Jsonl {
         }
         let path = cx.base.join(params.path.trim_start_matches("file://"));
         if path.is_dir() {
-            return Err(vec![Problem::new("path", format!("`{}` is a folder", path.display())).hint("name a file in it")]);
+            return Err(vec![
+                Problem::new("path", format!("`{}` is a folder", path.display())).hint("name a file in it"),
+            ]);
         }
         Ok(SinkPlan {
             delivery: Delivery::Ordered,
@@ -90,23 +92,33 @@ impl Sink for JsonlSink {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
-        let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(fail)?;
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(fail)?;
         // Two runs must not share the file; the lock goes with its process, however that ends.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(ConnectorError::transient(format!("`{}`", path.display()), "another run is writing this file"));
+                return Err(ConnectorError::transient(
+                    format!("`{}`", path.display()),
+                    "another run is writing this file",
+                ));
             }
             // Some file systems have no locks.
-            Err(TryLockError::Error(e)) => tracing::warn!(path = %path.display(), "the file cannot be locked: {e}"),
+            Err(TryLockError::Error(e)) => {
+                tracing::warn!(path = %path.display(), "the file cannot be locked: {e}")
+            }
         }
         let remembered = cx.restored.iter().find(|(shard, _)| *shard == 0).filter(|(_, v)| !v.is_null());
         let bytes = match remembered {
             _ if cx.start_checkpoint == 0 => 0,
             None => 0,
             Some((_, value)) => {
-                let value: Remembered = serde_json::from_value(value.clone())
-                    .map_err(|e| ConnectorError::fatal(format!("what the checkpoint knows of `{}` is not readable", path.display()), e))?;
+                let value: Remembered = serde_json::from_value(value.clone()).map_err(|e| {
+                    ConnectorError::fatal(
+                        format!("what the checkpoint knows of `{}` is not readable", path.display()),
+                        e,
+                    )
+                })?;
                 value.bytes
             }
         };
@@ -120,7 +132,13 @@ impl Sink for JsonlSink {
         file.set_len(bytes).map_err(fail)?;
         file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
         let options = EncodeOptions { origin: self.origin, lines: true };
-        Ok(Box::new(Writer { file, path, bytes, lines: Vec::new(), encoder: Encoder::new(cx.schema, options) }))
+        Ok(Box::new(Writer {
+            file,
+            path,
+            bytes,
+            lines: Vec::new(),
+            encoder: Encoder::new(cx.schema, options),
+        }))
     }
 }
 
@@ -129,9 +147,8 @@ pub(crate) fn failed(path: &std::path::Path, e: &std::io::Error) -> ConnectorErr
     use std::io::ErrorKind::*;
     let what = format!("cannot write `{}`", path.display());
     match e.kind() {
-        PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory | NotFound | InvalidInput | AlreadyExists => {
-            ConnectorError::fatal(what, e)
-        }
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory | IsADirectory | NotFound | InvalidInput
+        | AlreadyExists => ConnectorError::fatal(what, e),
         _ => ConnectorError::transient(what, e),
     }
 }
@@ -185,7 +202,11 @@ mod tests {
     use crate::conformance::{Case, check_sink, context, rows};
 
     fn plan(path: &str, base: &std::path::Path) -> Result<SinkPlan, Problems> {
-        Jsonl::plan(Params { path: path.into(), origin: true }, &crate::conformance::stream(), &crate::conformance::plan_context(base))
+        Jsonl::plan(
+            Params { path: path.into(), origin: true },
+            &crate::conformance::stream(),
+            &crate::conformance::plan_context(base),
+        )
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! argument why that is sound stands in [`exactly_once`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -27,6 +28,11 @@ mod progress;
 const SHARDS_MAX: usize = 256;
 /// Rows a transaction may have.
 const ROWS_MAX: usize = 65_536;
+/// Longest time a row waits for its commit.
+const LINGER_EXACTLY_ONCE: Duration = Duration::from_millis(20);
+/// Rows are on their way when they have been written: a flush only waits for the brokers' word, and
+/// with it all rows behind. Checkpoints flush by themselves.
+const LINGER_AT_LEAST_ONCE: Duration = Duration::from_secs(1);
 
 /// Writes rows to a Kafka topic, one JSON object a message.
 ///
@@ -69,7 +75,9 @@ pub struct Params {
     /// job lives.
     #[serde(default)]
     pub shards: Option<usize>,
-    /// Longest time a row waits to be committed. Default 20ms, or 5ms at least once.
+    /// `exactly_once`: longest time a row waits for its transaction to be committed; default 20ms.
+    /// `at_least_once`: rows are sent as they come, and so often it is made sure that brokers have
+    /// them all, which holds up those behind; default 1s.
     #[serde(default)]
     pub linger: Option<Span>,
     /// Partitions of the topic where it has to be made.
@@ -153,7 +161,8 @@ impl SinkKind for Kafka {
 
     fn plan(params: Params, input: &StreamInfo, _: &PlanContext) -> Result<SinkPlan, Problems> {
         let mut problems = Problems::new();
-        let connection = Connection::new(&params.brokers, &params.options).map_err(|p| problems.extend(p)).ok();
+        let connection =
+            Connection::new(&params.brokers, &params.options).map_err(|p| problems.extend(p)).ok();
         if params.topic.is_empty() {
             problems.push(Problem::new("topic", "the topic has no name"));
         }
@@ -164,25 +173,34 @@ impl SinkKind for Kafka {
         let exactly_once = params.delivery == DeliveryParam::ExactlyOnce;
         match params.shards {
             Some(_) if !exactly_once => {
-                problems.push(Problem::new("shards", "`delivery: at_least_once` has a writer on every worker and takes no shards"));
+                problems.push(Problem::new(
+                    "shards",
+                    "`delivery: at_least_once` has a writer on every worker and takes no shards",
+                ));
             }
             Some(n) if !(1..=SHARDS_MAX).contains(&n) => {
                 problems.push(Problem::new("shards", format!("{n} is not between 1 and {SHARDS_MAX}")));
             }
             Some(n) if n > 1 && params.key.is_empty() => {
-                problems.push(Problem::new("shards", "rows are spread over shards by their key, and there is none").hint("add `key:`"));
+                problems.push(
+                    Problem::new("shards", "rows are spread over shards by their key, and there is none")
+                        .hint("add `key:`"),
+                );
             }
             _ => {}
         }
-        let linger = params.linger.map_or(if exactly_once { 20 } else { 5 }, |l| l.ns() / 1_000_000);
-        let flush = FlushPolicy {
-            linger: params.linger.map_or(std::time::Duration::from_millis(linger as u64), Span::std),
-            rows_max: ROWS_MAX,
-        };
+        let linger = if exactly_once { LINGER_EXACTLY_ONCE } else { LINGER_AT_LEAST_ONCE };
+        let flush = FlushPolicy { linger: params.linger.map_or(linger, Span::std), rows_max: ROWS_MAX };
         let shards = params.shards.unwrap_or(1);
         let Some(connection) = connection.filter(|_| problems.is_empty()) else { return Err(problems) };
         let (delivery, placement) = if exactly_once {
-            (Delivery::Ordered, Placement::Shards { count: shards, by: if shards > 1 { params.key.clone() } else { Vec::new() } })
+            (
+                Delivery::Ordered,
+                Placement::Shards {
+                    count: shards,
+                    by: if shards > 1 { params.key.clone() } else { Vec::new() },
+                },
+            )
         } else {
             (Delivery::Eager, Placement::Local)
         };
@@ -236,7 +254,12 @@ impl Sink for KafkaSink {
 }
 
 /// Creates a topic and waits until it has leaders.
-async fn make_topic(connection: &Connection, topic: &str, partitions: usize, settings: &[(&str, &str)]) -> Result<(), ConnectorError> {
+async fn make_topic(
+    connection: &Connection,
+    topic: &str,
+    partitions: usize,
+    settings: &[(&str, &str)],
+) -> Result<(), ConnectorError> {
     if admin::create_topic(connection, topic, partitions, settings).await? {
         tracing::info!(topic, partitions, "made a kafka topic");
     }
@@ -244,7 +267,7 @@ async fn make_topic(connection: &Connection, topic: &str, partitions: usize, set
         if admin::topic_partitions(connection, topic).await?.is_some() {
             return Ok(());
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(ConnectorError::Transient(format!("kafka topic `{topic}` was made, and brokers do not know it yet")))
 }

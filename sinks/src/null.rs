@@ -48,7 +48,12 @@ impl SinkKind for Null {
             Order::Eager => Delivery::Eager,
             Order::Ordered => Delivery::Ordered,
         };
-        Ok(SinkPlan { delivery, placement: Placement::Local, flush: FlushPolicy::default(), sink: Arc::new(Null) })
+        Ok(SinkPlan {
+            delivery,
+            placement: Placement::Local,
+            flush: FlushPolicy::default(),
+            sink: Arc::new(Null),
+        })
     }
 }
 

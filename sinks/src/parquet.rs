@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use parquet::basic::{Compression, ZstdLevel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,8 @@ impl SinkKind for Parquet {
         let columns = partition::resolve(&params.partition_by, input, &mut problems);
         let compression = compression(&params.compression);
         if compression.is_none() {
-            let problem = Problem::new("compression", format!("unknown compression `{}`", params.compression));
+            let problem =
+                Problem::new("compression", format!("unknown compression `{}`", params.compression));
             problems.push(problem.hint("one of: zstd, zstd(1) to zstd(22), snappy, lz4, none"));
         }
         for (path, value) in [("row_group_rows", params.row_group_rows), ("file_mb", params.file_mb)] {
@@ -170,7 +171,8 @@ struct ParquetSink {
 #[async_trait]
 impl Sink for ParquetSink {
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        let location = storage::open(&self.url, &cx.base).map_err(|e| ConnectorError::fatal("the archive", e))?;
+        let location =
+            storage::open(&self.url, &cx.base).map_err(|e| ConnectorError::fatal("the archive", e))?;
         let local = storage::local_path(&self.url, &cx.base);
         if let Some(folder) = &local {
             std::fs::create_dir_all(folder).map_err(|e| crate::jsonl::failed(folder, &e))?;
@@ -181,22 +183,36 @@ impl Sink for ParquetSink {
                 upload::remove_staged(folder, &cx)?;
             }
         }
-        let writer = writer::Writer::new(location, local, self.columns.clone(), self.properties.clone(), self.file_bytes, cx);
+        let writer = writer::Writer::new(
+            location,
+            local,
+            self.columns.clone(),
+            self.properties.clone(),
+            self.file_bytes,
+            cx,
+        );
         Ok(Box::new(writer))
     }
 }
 
 /// Removes what earlier starts of this run wrote behind the checkpoint it goes on from; while the run
 /// has committed nothing, sees to the files of earlier runs as well.
-async fn remove_leftovers(location: &Location, cx: &SinkContext, existing: Existing) -> Result<(), ConnectorError> {
+async fn remove_leftovers(
+    location: &Location,
+    cx: &SinkContext,
+    existing: Existing,
+) -> Result<(), ConnectorError> {
     let fail = |e: object_store::Error| upload::failed(&location.display, e);
     let mut leftovers: Vec<Path> = Vec::new();
     let mut earlier: Vec<Path> = Vec::new();
     let mut found = location.store.list(Some(&location.path));
     while let Some(meta) = found.try_next().await.map_err(fail)? {
-        let Some(file) = meta.location.filename().and_then(|n| FileName::parse(n, &cx.job, &cx.name)) else { continue };
+        let Some(file) = meta.location.filename().and_then(|n| FileName::parse(n, &cx.job, &cx.name)) else {
+            continue;
+        };
         if file.generation > cx.generation {
-            let newer = format!("a newer run ({}) of this job writes to `{}`", file.generation, location.display);
+            let newer =
+                format!("a newer run ({}) of this job writes to `{}`", file.generation, location.display);
             return Err(ConnectorError::Fenced(newer));
         }
         if file.generation < cx.run {
@@ -227,7 +243,11 @@ async fn remove_leftovers(location: &Location, cx: &SinkContext, existing: Exist
         }
     }
     if !leftovers.is_empty() {
-        tracing::info!(sink = cx.name, files = leftovers.len(), "removed files that this run will write again");
+        tracing::info!(
+            sink = cx.name,
+            files = leftovers.len(),
+            "removed files that this run will write again"
+        );
     }
     Ok(())
 }

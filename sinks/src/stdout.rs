@@ -103,7 +103,9 @@ impl Printer {
         let columns = schema.fields().iter().zip(&arrays);
         let columns: Vec<(&str, ArrayFormatter)> = columns
             .filter(|(field, _)| self.origin || (field.name() != row::SRC && field.name() != row::SEQ))
-            .map(|(field, column)| Ok((field.name().as_str(), ArrayFormatter::try_new(column.as_ref(), &options)?)))
+            .map(|(field, column)| {
+                Ok((field.name().as_str(), ArrayFormatter::try_new(column.as_ref(), &options)?))
+            })
             .collect::<Result<_, arrow::error::ArrowError>>()?;
         for i in 0..n {
             let values: Vec<String> = columns
@@ -123,9 +125,9 @@ impl Printer {
 /// Arrow prints times of named zones only with a table of zones; ours are all UTC.
 fn without_zone(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
-        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => {
-            Arc::new(column.as_primitive::<TimestampNanosecondType>().clone().with_timezone_opt(None::<Arc<str>>))
-        }
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => Arc::new(
+            column.as_primitive::<TimestampNanosecondType>().clone().with_timezone_opt(None::<Arc<str>>),
+        ),
         _ => column.clone(),
     }
 }

@@ -9,7 +9,8 @@ use tidemill_tests::{plan_text, registry, root};
 fn every_shipped_graph_is_valid_and_passes_its_own_tests() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let registry = registry();
-    let mut graphs: Vec<_> = std::fs::read_dir(root().join("dataflows")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut graphs: Vec<_> =
+        std::fs::read_dir(root().join("dataflows")).unwrap().map(|e| e.unwrap().path()).collect();
     graphs.sort();
     assert!(graphs.len() >= 4);
     for path in graphs {
@@ -24,13 +25,16 @@ fn every_shipped_graph_is_valid_and_passes_its_own_tests() {
                 .iter()
                 .map(|(k, v)| (k.clone(), v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
                 .collect();
-            let spec = Spec::parse(&text, &name, &sets, &|_| None).unwrap_or_else(|e| panic!("{}", e.render(false)));
-            let plan = tokio.block_on(tidemill_engine::plan::plan(&spec, &registry, root(), Default::default()));
+            let spec =
+                Spec::parse(&text, &name, &sets, &|_| None).unwrap_or_else(|e| panic!("{}", e.render(false)));
+            let plan =
+                tokio.block_on(tidemill_engine::plan::plan(&spec, &registry, root(), Default::default()));
             let plan = plan.unwrap_or_else(|problems| panic!("{}", spec.errors(problems).render(false)));
             for workers in [1, 2] {
                 let options = RunOptions { workers, ..RunOptions::default() };
-                testing::run(&plan, test, &options, tokio.handle())
-                    .unwrap_or_else(|failure| panic!("{name}: {} on {workers} workers:\n{failure}", test.name));
+                testing::run(&plan, test, &options, tokio.handle()).unwrap_or_else(|failure| {
+                    panic!("{name}: {} on {workers} workers:\n{failure}", test.name)
+                });
             }
         }
     }

@@ -21,8 +21,13 @@ struct Made {
 fn graph(folder: &Path, source: &str) -> PathBuf {
     let text = dataflow("momentum");
     let text = with_node(&text, "trades", source);
-    let text = with_node(&text, "signals", "  signals: { kind: jsonl, from: signal, with: { path: signals.jsonl } }");
-    let text = with_node(&text, "history", "  history: { kind: jsonl, from: bars, with: { path: bars.jsonl } }");
+    let text = with_node(
+        &text,
+        "signals",
+        "  signals: { kind: jsonl, from: signal, with: { path: signals.jsonl } }",
+    );
+    let text =
+        with_node(&text, "history", "  history: { kind: jsonl, from: bars, with: { path: bars.jsonl } }");
     let text = text.split("\ntests:").next().unwrap_or_default().to_owned();
     let path = folder.join("momentum.yaml");
     std::fs::write(&path, text).unwrap();
@@ -30,7 +35,10 @@ fn graph(folder: &Path, source: &str) -> PathBuf {
 }
 
 fn parquet(data: &Path) -> String {
-    format!("  trades: {{ kind: parquet, with: {{ url: \"{}/equities/trades_*.parquet\", columns: [symbol, price, size] }} }}", data.display())
+    format!(
+        "  trades: {{ kind: parquet, with: {{ url: \"{}/equities/trades_*.parquet\", columns: [symbol, price, size] }} }}",
+        data.display()
+    )
 }
 
 fn tidemill(args: &[&str], graph: &Path) -> Command {
@@ -63,7 +71,9 @@ fn run(source: &str, args: &[&str]) -> Made {
 
 /// Where two outputs differ, for a message of readable length.
 fn assert_same(name: &str, reference: &Made, other: &Made) {
-    for (what, a, b) in [("signals", &reference.signals, &other.signals), ("bars", &reference.bars, &other.bars)] {
+    for (what, a, b) in
+        [("signals", &reference.signals, &other.signals), ("bars", &reference.bars, &other.bars)]
+    {
         assert_eq!(a.len(), b.len(), "{name}: number of {what}");
         let first = a.iter().zip(b).find(|(a, b)| a != b);
         assert!(first.is_none(), "{name}: {what} differ: {first:?}");
@@ -75,7 +85,12 @@ fn momentum_over_four_real_days_gives_one_output_however_it_is_run() {
     let Some(data) = data() else { return };
     let source = parquet(&data);
     let reference = run(&source, &[]);
-    assert!(reference.signals.len() > 50 && reference.bars.len() > 5000, "{} signals, {} bars", reference.signals.len(), reference.bars.len());
+    assert!(
+        reference.signals.len() > 50 && reference.bars.len() > 5000,
+        "{} signals, {} bars",
+        reference.signals.len(),
+        reference.bars.len()
+    );
     for args in [
         &["--workers", "2"][..],
         &["--workers", "3", "--chunk-rows", "500"],
@@ -96,11 +111,16 @@ fn stopped_and_resumed(source: &str) -> Made {
     let graph = graph(folder.path(), source);
     let mut stops = 0;
     for workers in ["1", "2", "3", "1"] {
-        let mut child = tidemill(&["--workers", workers, "--in-flight-rows", "20000", "--chunk-rows", "1000"], &graph).spawn().unwrap();
+        let mut child =
+            tidemill(&["--workers", workers, "--in-flight-rows", "20000", "--chunk-rows", "1000"], &graph)
+                .spawn()
+                .unwrap();
         if workers != "1" || stops == 0 {
             // Somewhere in the middle: when the output has grown a good deal.
             let before = size(&folder.path().join("bars.jsonl"));
-            while size(&folder.path().join("bars.jsonl")) < before + 120_000 && child.try_wait().unwrap().is_none() {
+            while size(&folder.path().join("bars.jsonl")) < before + 120_000
+                && child.try_wait().unwrap().is_none()
+            {
                 std::thread::sleep(Duration::from_millis(2));
             }
             let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
@@ -120,11 +140,16 @@ fn bars_equal_another_programs(data: &Path, reference: &Made) {
     use arrow::array::AsArray;
     use arrow::datatypes::Float64Type;
     let file = std::fs::File::open(data.join("oracles/talib_spy_1m_20131008.parquet")).unwrap();
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+        .unwrap()
+        .build()
+        .unwrap();
     let batches: Vec<_> = reader.map(Result::unwrap).collect();
     let oracle = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
     let column = |name: &str| {
-        let array = arrow::compute::cast(oracle.column_by_name(name).unwrap(), &arrow::datatypes::DataType::Float64).unwrap();
+        let array =
+            arrow::compute::cast(oracle.column_by_name(name).unwrap(), &arrow::datatypes::DataType::Float64)
+                .unwrap();
         array.as_primitive::<Float64Type>().values().to_vec()
     };
     let ours: Vec<serde_json::Value> = reference
@@ -157,7 +182,9 @@ fn kafka_as_input_gives_what_parquet_gives() {
     let fed = tidemill(&[], &path).output().unwrap();
     assert!(fed.status.success(), "{}", String::from_utf8_lossy(&fed.stderr));
     let source = |keyed: &str| {
-        format!("  trades: {{ kind: kafka, with: {{ brokers: \"{brokers}\", topic: {topic}, format: json, schema: trade, stop: end, ahead_max: 3650d{keyed} }} }}")
+        format!(
+            "  trades: {{ kind: kafka, with: {{ brokers: \"{brokers}\", topic: {topic}, format: json, schema: trade, stop: end, ahead_max: 3650d{keyed} }} }}"
+        )
     };
     // By key as rows come; and by the watermark, as for a topic of which nothing is promised.
     assert_same("kafka, keyed", &reference, &run(&source(", keyed_by: [symbol]"), &["--workers", "2"]));

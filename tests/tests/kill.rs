@@ -40,29 +40,29 @@ enum Kind {
     Broker,
 }
 
-/// Taken in turn, so that fifteen kills have all of them.
+/// Taken in turn, so that fifteen kills have all of them (a member's counts twice).
 const KINDS: [Kind; 15] = [
     Kind::Instant { workers: 1 },
     Kind::At("state-written"),
     Kind::Early,
     Kind::At("kafka-before-commit"),
     Kind::Member,
-    Kind::Instant { workers: 2 },
+    Kind::Instant { workers: 3 },
     Kind::At("kafka-after-commit"),
     Kind::Launcher,
     Kind::At("sink-checkpointed"),
     Kind::At("before-manifest"),
-    Kind::Early,
+    Kind::Instant { workers: 2 },
     Kind::At("parquet-put"),
-    Kind::At("after-manifest"),
     Kind::Broker,
-    Kind::Instant { workers: 3 },
+    Kind::At("after-manifest"),
+    Kind::At("ended"),
 ];
 
 /// Everything that readers of a job's output see.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    /// Messages that a `read_committed` consumer gets, partition by partition: key, origin, value.
+    /// Messages that a `read_committed` consumer gets, key by key in their order: partition, origin, value.
     signals: Vec<String>,
     /// Rows of all Parquet files, sorted.
     archive: Vec<String>,
@@ -137,11 +137,21 @@ impl Job {
     }
 
     fn start(&self, args: &[&str], fault: Option<&str>) -> Running {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).unwrap();
         let mut command = Command::new(binary());
         command.arg("run").arg(self.graph());
         // Small batches and little in flight: a run lasts long enough to be killed in its middle.
-        command.args(["--progress", "off", "--checkpoint-every", "200ms", "--chunk-rows", "50", "--in-flight-rows", "100"]);
+        command.args([
+            "--progress",
+            "off",
+            "--checkpoint-every",
+            "200ms",
+            "--chunk-rows",
+            "50",
+            "--in-flight-rows",
+            "100",
+        ]);
         command.args(args).env("RUST_LOG", "info,tidemill_engine=debug").stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         if let Some(fault) = fault {
@@ -150,19 +160,41 @@ impl Job {
         Running { child: command.spawn().unwrap(), since: Instant::now() }
     }
 
+    /// Whether its last checkpoint says that it has ended: another start would begin from nothing.
+    fn has_ended(&self) -> bool {
+        let folder = self.folder.join(".tidemill").join(&self.name).join("manifests");
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let last = files.filter(|path| path.extension().is_some_and(|e| e == "json")).max();
+        last.is_some_and(|path| std::fs::read_to_string(path).unwrap().contains("\"reason\": \"closed\""))
+    }
+
     fn seen(&self) -> Seen {
         let connection = Connection::plain(&self.brokers);
-        let messages = wait_for(admin::read_all(&connection, &self.name, true)).unwrap();
+        let mut messages = wait_for(admin::read_all(&connection, &self.name, true)).unwrap();
+        // Shards write beside each other: only the order within a key is promised.
+        messages.sort_by(|a, b| a.key.cmp(&b.key));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let signals = messages.iter().map(|m| {
-            let origin = m.headers.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>();
-            format!("{:?} {} {:?} {}", m.partition, text(m.key.as_deref().unwrap_or_default()), origin, text(m.payload.as_deref().unwrap_or_default()))
+            let origin =
+                m.headers.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>();
+            format!(
+                "{:?} {} {:?} {}",
+                m.partition,
+                text(m.key.as_deref().unwrap_or_default()),
+                origin,
+                text(m.payload.as_deref().unwrap_or_default())
+            )
         });
         let mut archive = Vec::new();
         parquet_rows(&self.folder.join("archive"), &mut archive);
         archive.sort_unstable();
         let file = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap_or_default();
-        Seen { signals: signals.collect(), archive, studies: file("studies.jsonl"), letters: file("letters.jsonl") }
+        Seen {
+            signals: signals.collect(),
+            archive,
+            studies: file("studies.jsonl"),
+            letters: file("letters.jsonl"),
+        }
     }
 
     /// The end of what the job has said.
@@ -180,7 +212,10 @@ fn parquet_rows(folder: &Path, rows: &mut Vec<String>) {
             parquet_rows(&path, rows);
         } else if path.extension().is_some_and(|e| e == "parquet") {
             let file = std::fs::File::open(&path).unwrap();
-            let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+            let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+                .unwrap()
+                .build()
+                .unwrap();
             for batch in reader {
                 let batch = batch.unwrap();
                 for row in 0..batch.num_rows() {
@@ -224,7 +259,9 @@ impl Running {
     /// Kills one of the processes that it has started; false where there is none.
     fn kill_member(&self, rng: &mut Rng) -> bool {
         let mut children: Vec<u32> = Vec::new();
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten() {
+        for task in
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten()
+        {
             let listed = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
             children.extend(listed.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
         }
@@ -232,7 +269,11 @@ impl Running {
             return false;
         }
         let chosen = children[rng.within(0..children.len() as u64) as usize];
-        Command::new("kill").args(["-9", &chosen.to_string()]).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new("kill")
+            .args(["-9", &chosen.to_string()])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     }
 }
 
@@ -261,7 +302,11 @@ fn trades() -> Vec<Message> {
             1 => json!({ "ts": ts, "symbol": "S1", "price": "much", "size": 1 }).to_string(),
             _ => json!({ "ts": ts, "symbol": format!("S{symbol}"), "price": prices[symbol], "size": rng.within(1..500) }).to_string(),
         };
-        Message { key: Some(format!("S{symbol}").into_bytes()), payload: Some(payload.into_bytes()), ..Message::default() }
+        Message {
+            key: Some(format!("S{symbol}").into_bytes()),
+            payload: Some(payload.into_bytes()),
+            ..Message::default()
+        }
     };
     (0..TRADES).map(message).collect()
 }
@@ -269,7 +314,12 @@ fn trades() -> Vec<Message> {
 /// Restarts the broker, with its data; false where it is not ours to restart.
 fn restart_broker() -> bool {
     let Some(services) = std::env::var_os("TIDEMILL_SERVICES") else { return false };
-    Command::new(services).args(["restart", "kafka"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    Command::new(services)
+        .args(["restart", "kafka"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -314,14 +364,15 @@ fn whatever_is_killed_readers_see_each_row_once() {
             (seen, took)
         })
         .collect();
-    let (mut kills, mut rounds) = (0, 0);
+    let (mut kills, mut rounds, mut missed) = (0, 0, 0);
     let mut counts: std::collections::BTreeMap<String, usize> = Default::default();
     while kills < wanted {
         let bench = rounds % 2;
         let job = benches[bench].job(&format!("round{rounds}"));
         let first = kills;
         let until = wanted.min(kills + KILLS_PER_ROUND);
-        let story = round(&job, seed, &mut kills, until, undisturbed[bench].1, &mut counts);
+        let story = round(&job, seed, &mut kills, until, missed, undisturbed[bench].1, &mut counts);
+        missed = if kills == first { missed + 1 } else { 0 };
         let seen = job.seen();
         let again = format!(
             "to repeat: TIDEMILL_SEED={} TIDEMILL_KILLS={} cargo test --workspace --test kill -- --nocapture",
@@ -331,7 +382,12 @@ fn whatever_is_killed_readers_see_each_row_once() {
         eprintln!("round {rounds}, {kills} kills so far: {story}");
         if let Some(difference) = difference(&undisturbed[bench].0, &seen) {
             let kept = folder.keep();
-            panic!("{difference}\n{story}\n{again}\nfiles are in {}/{}\n{}", kept.display(), bench, job.log());
+            panic!(
+                "{difference}\n{story}\n{again}\nfiles are in {}/{}\n{}",
+                kept.display(),
+                bench,
+                job.log()
+            );
         }
         rounds += 1;
     }
@@ -339,7 +395,15 @@ fn whatever_is_killed_readers_see_each_row_once() {
 }
 
 /// Kills and restarts a job until it has ended; what was done, in words.
-fn round(job: &Job, seed: u64, kills: &mut usize, until: usize, whole: Duration, counts: &mut std::collections::BTreeMap<String, usize>) -> String {
+fn round(
+    job: &Job,
+    seed: u64,
+    kills: &mut usize,
+    until: usize,
+    missed: u64,
+    whole: Duration,
+    counts: &mut std::collections::BTreeMap<String, usize>,
+) -> String {
     let mut story = String::new();
     loop {
         let number = seed + *kills as u64;
@@ -353,8 +417,10 @@ fn round(job: &Job, seed: u64, kills: &mut usize, until: usize, whole: Duration,
             _ => rng.within(1..4) as usize,
         };
         let processes = if matches!(kind, Some(Kind::Member | Kind::Launcher)) { 2 } else { 1 };
-        let nth = rng.within(1..6);
+        // What the job's end came before is aimed at earlier the next time.
+        let nth = rng.within(1..6).saturating_sub(missed).max(1);
         let fault = match kind {
+            Some(Kind::At("ended")) => Some("ended:1".to_owned()),
             Some(Kind::At(point)) => Some(format!("{point}:{nth}")),
             _ => None,
         };
@@ -366,7 +432,7 @@ fn round(job: &Job, seed: u64, kills: &mut usize, until: usize, whole: Duration,
             Some(Kind::Early) => running.wait(Duration::from_millis(rng.within(0..700))),
             Some(Kind::Member) => match running.wait(instant) {
                 None if running.kill_member(&mut rng) => {
-                    note(&mut story, kills, counts, "a member", running.since.elapsed(), 2);
+                    note(&mut story, kills, counts, "member", running.since.elapsed(), 2);
                     // Everybody recovers, and then the launcher goes too.
                     running.wait(Duration::from_millis(rng.within(0..3000)))
                 }
@@ -385,24 +451,55 @@ fn round(job: &Job, seed: u64, kills: &mut usize, until: usize, whole: Duration,
         };
         let Some(status) = ended else {
             assert!(kind.is_some(), "{} does not end\n{story}\n{}", job.name, job.log());
-            assert!(!matches!(kind, Some(Kind::At(_))), "{}: {fault:?} was never reached, nor the end\n{story}\n{}", job.name, job.log());
+            assert!(
+                !matches!(kind, Some(Kind::At(_))),
+                "{}: {fault:?} was never reached, nor the end\n{story}\n{}",
+                job.name,
+                job.log()
+            );
             running.kill();
-            let name = kind.map(|k| format!("{k:?}")).unwrap_or_default();
+            let name = match kind {
+                Some(Kind::Member) => "launcher, recovering".to_owned(),
+                Some(Kind::Broker) => "after a broker restart".to_owned(),
+                other => other.map(|kind| format!("{kind:?}")).unwrap_or_default(),
+            };
             note(&mut story, kills, counts, &name, running.since.elapsed(), workers.parse().unwrap_or(0));
+            if job.has_ended() {
+                story.push_str("it had ended");
+                return story;
+            }
             continue;
         };
         if status.success() {
-            let _ = write!(story, "ended after {} ms with {workers} workers", running.since.elapsed().as_millis());
+            let _ = write!(
+                story,
+                "ended after {} ms with {workers} workers",
+                running.since.elapsed().as_millis()
+            );
             return story;
         }
         use std::os::unix::process::ExitStatusExt;
         let aborted = status.signal() == Some(6) && fault.is_some();
         assert!(aborted, "{} failed by itself: {status}\n{story}\n{}", job.name, job.log());
-        note(&mut story, kills, counts, &fault.unwrap_or_default(), running.since.elapsed(), workers.parse().unwrap_or(0));
+        note(
+            &mut story,
+            kills,
+            counts,
+            &fault.unwrap_or_default(),
+            running.since.elapsed(),
+            workers.parse().unwrap_or(0),
+        );
     }
 }
 
-fn note(story: &mut String, kills: &mut usize, counts: &mut std::collections::BTreeMap<String, usize>, what: &str, after: Duration, workers: usize) {
+fn note(
+    story: &mut String,
+    kills: &mut usize,
+    counts: &mut std::collections::BTreeMap<String, usize>,
+    what: &str,
+    after: Duration,
+    workers: usize,
+) {
     *kills += 1;
     let _ = write!(story, "{what} killed after {} ms ({workers} workers); ", after.as_millis());
     *counts.entry(what.split([':', '{']).next().unwrap_or_default().trim().to_owned()).or_default() += 1;
@@ -424,13 +521,24 @@ fn difference(expected: &Seen, got: &Seen) -> Option<String> {
         got.iter().for_each(|row| *count.entry(row).or_default() += 1);
         let lost: Vec<_> = count.iter().filter(|(_, n)| **n < 0).collect();
         let more: Vec<_> = count.iter().filter(|(_, n)| **n > 0).collect();
-        let _ = writeln!(text, "{what}: {} rows instead of {}: {} lost, {} too many or other than expected", got.len(), expected.len(), lost.len(), more.len());
+        let _ = writeln!(
+            text,
+            "{what}: {} rows instead of {}: {} lost, {} too many or other than expected",
+            got.len(),
+            expected.len(),
+            lost.len(),
+            more.len()
+        );
         for (row, n) in lost.iter().take(5).chain(more.iter().take(5)) {
             let _ = writeln!(text, "  {n:+} {row}");
         }
         if lost.is_empty() && more.is_empty() {
             let at = expected.iter().zip(got).position(|(e, g)| e != g).unwrap_or(0);
-            let _ = writeln!(text, "  the same rows in another order, first at {at}:\n  {}\n  {}", expected[at], got[at]);
+            let _ = writeln!(
+                text,
+                "  the same rows in another order, first at {at}:\n  {}\n  {}",
+                expected[at], got[at]
+            );
         }
     }
     (!text.is_empty()).then_some(text)

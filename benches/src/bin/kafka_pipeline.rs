@@ -3,7 +3,7 @@
 //!     eval "$(scripts/services env)"
 //!     cargo run --release --workspace --bin kafka_pipeline -- [throughput|latency|kill]... [--rows MILLIONS] [--seconds N] [--rate N]
 //!
-//! The job is the `tidemill` binary beside this one; producer and consumer are threads of this process.
+//! `--sink 'linger: 50ms'` adds to the sinks' settings, to try them. The job is the `tidemill` binary beside this one; producer and consumer are threads of this process.
 //! Latency is from just before a message is produced to when a consumer has its row.
 
 use std::path::{Path, PathBuf};
@@ -34,13 +34,26 @@ struct Args {
     seconds: u64,
     rate: u64,
     partitions: i32,
+    sink: String,
 }
 
 fn main() -> Outcome<()> {
-    let mut args = Args { parts: Vec::new(), millions: 3.0, seconds: 30, rate: 20_000, partitions: 1 };
+    let mut args = Args {
+        parts: Vec::new(),
+        millions: 3.0,
+        seconds: 30,
+        rate: 20_000,
+        partitions: 1,
+        sink: String::new(),
+    };
     let mut given = std::env::args().skip(1);
     while let Some(arg) = given.next() {
-        let mut number = || given.next().and_then(|n| n.parse::<f64>().ok()).ok_or("a number follows the option");
+        if arg == "--sink" {
+            args.sink = format!(", {}", given.next().unwrap_or_default());
+            continue;
+        }
+        let mut number =
+            || given.next().and_then(|n| n.parse::<f64>().ok()).ok_or("a number follows the option");
         match arg.as_str() {
             "--rows" => args.millions = number()?,
             "--seconds" => args.seconds = number()? as u64,
@@ -49,9 +62,16 @@ fn main() -> Outcome<()> {
             part => args.parts.push(part.to_owned()),
         }
     }
-    let brokers = std::env::var("TIDEMILL_TEST_KAFKA").map_err(|_| "no Kafka: scripts/services start kafka; eval \"$(scripts/services env)\"")?;
+    let brokers = std::env::var("TIDEMILL_TEST_KAFKA")
+        .map_err(|_| "no Kafka: scripts/services start kafka; eval \"$(scripts/services env)\"")?;
     let wanted = |part: &str| args.parts.is_empty() || args.parts.iter().any(|p| p == part);
-    let bench = Bench { brokers, folder: tempfile::tempdir()?, tag: format!("bench{}", std::process::id()), partitions: args.partitions };
+    let bench = Bench {
+        brokers,
+        folder: tempfile::Builder::new().prefix("tidemill-bench-").tempdir()?,
+        tag: format!("bench{}", std::process::id()),
+        partitions: args.partitions,
+        sink: args.sink,
+    };
     if wanted("throughput") {
         bench.throughput((args.millions * 1e6) as u64)?;
     }
@@ -73,6 +93,8 @@ struct Bench {
     folder: tempfile::TempDir,
     tag: String,
     partitions: i32,
+    /// More settings of the sinks.
+    sink: String,
 }
 
 /// What goes out.
@@ -89,10 +111,15 @@ impl Bench {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let topic = format!("{}-{name}-{}", self.tag, COUNT.fetch_add(1, Ordering::Relaxed));
         let admin: AdminClient<DefaultClientContext> = self.config().create()?;
-        let new = NewTopic::new(&topic, self.partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+        let new =
+            NewTopic::new(&topic, self.partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1");
         let made = admin.create_topics([&new], &AdminOptions::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(made)?.into_iter().collect::<Result<Vec<_>, _>>().map_err(|(topic, code)| format!("{topic}: {code}"))?;
+        runtime
+            .block_on(made)?
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|(topic, code)| format!("{topic}: {code}"))?;
         Ok(topic)
     }
 
@@ -104,21 +131,30 @@ impl Bench {
 
     fn producer(&self) -> Outcome<ThreadedProducer<DefaultProducerContext>> {
         let mut config = self.config();
-        config.set("linger.ms", "0").set("queue.buffering.max.messages", "1000000").set("socket.nagle.disable", "true");
+        config
+            .set("linger.ms", "0")
+            .set("queue.buffering.max.messages", "1000000")
+            .set("socket.nagle.disable", "true");
         Ok(config.create()?)
     }
 
     fn graph(&self, shape: Shape, from: &str, out: &str, delivery: &str, stop: &str) -> Outcome<PathBuf> {
-        let brokers = &self.brokers;
+        let Self { brokers, sink: more, .. } = self;
         let sink = |name: &str, node: &str| {
-            format!("  {name}: {{ kind: kafka, from: {node}, with: {{ brokers: \"{brokers}\", topic: {out}, key: [symbol], delivery: {delivery} }} }}\n")
+            format!(
+                "  {name}: {{ kind: kafka, from: {node}, with: {{ brokers: \"{brokers}\", topic: {out}, key: [symbol], delivery: {delivery}{more} }} }}\n"
+            )
         };
         let bars = "  bars: { kind: bars, from: trades, with: { every: 1m, by: [symbol] } }\n\
                     \x20 of_bars: { kind: indicators, from: bars, with: { by: [symbol], add: { macd: {}, rsi: { period: 14 }, bollinger: {}, atr: { period: 14 } } } }\n";
-        let trades = format!("  of_trades: {{ kind: indicators, from: trades, with: {{ by: [symbol], {FIVE} }} }}\n");
+        let trades =
+            format!("  of_trades: {{ kind: indicators, from: trades, with: {{ by: [symbol], {FIVE} }} }}\n");
         let (operators, sinks) = match shape {
             Shape::Bars => (bars.to_owned(), sink("signals", "of_bars")),
-            Shape::Trades => (format!("{bars}{trades}"), format!("{}{}", sink("signals", "of_bars"), sink("studies", "of_trades"))),
+            Shape::Trades => (
+                format!("{bars}{trades}"),
+                format!("{}{}", sink("signals", "of_bars"), sink("studies", "of_trades")),
+            ),
         };
         let text = format!(
             "dataflow: {out}\nversion: 1\nsources:\n  trades: {{ kind: kafka, with: {{ brokers: \"{brokers}\", topic: {from}, format: json, \
@@ -141,12 +177,20 @@ impl Bench {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .map_err(|e| format!("{}: {e}; build it with cargo build --release --workspace", tidemill.display()))?;
+            .map_err(|e| {
+                format!("{}: {e}; build it with cargo build --release --workspace", tidemill.display())
+            })?;
         Ok(Job(child, graph.with_extension("log")))
     }
 
     /// Reads all that is in the topic, and all that comes until `stop`; gives `on` each payload.
-    fn consume(&self, topic: &str, committed: bool, stop: &AtomicBool, mut on: impl FnMut(&[u8])) -> Outcome<u64> {
+    fn consume(
+        &self,
+        topic: &str,
+        committed: bool,
+        stop: &AtomicBool,
+        mut on: impl FnMut(&[u8]),
+    ) -> Outcome<u64> {
         let mut config = self.config();
         config
             .set("group.id", &self.tag)
@@ -169,7 +213,9 @@ impl Bench {
                     count += 1;
                     quiet = Clock::System.start();
                 }
-                None if stop.load(Ordering::Acquire) && quiet.elapsed() > Duration::from_millis(1500) => return Ok(count),
+                None if stop.load(Ordering::Acquire) && quiet.elapsed() > Duration::from_millis(1500) => {
+                    return Ok(count);
+                }
                 None => {}
             }
         }
@@ -187,7 +233,9 @@ impl Bench {
         }
         producer.flush(Duration::from_secs(120))?;
         println!("made {rows} messages of {} bytes in {:.1} s", text.len(), clock.elapsed().as_secs_f64());
-        for (shape, what) in [(Shape::Bars, "bars with indicators out"), (Shape::Trades, "every trade with indicators out")] {
+        for (shape, what) in
+            [(Shape::Bars, "bars with indicators out"), (Shape::Trades, "every trade with indicators out")]
+        {
             for (delivery, target) in [("at_least_once", 200.0), ("exactly_once", 120.0)] {
                 let mut rates = Vec::new();
                 let mut written = 0;
@@ -228,7 +276,8 @@ impl Bench {
                 if let Some(sent) = field(payload, b"\"sent\":")
                     && sent >= warm
                 {
-                    micros.push(((Clock::System.now_ns() - sent) / 1000).clamp(0, i64::from(u32::MAX)) as u32);
+                    micros
+                        .push(((Clock::System.now_ns() - sent) / 1000).clamp(0, i64::from(u32::MAX)) as u32);
                 }
             })?;
             feeding.join().map_err(|_| "the producer panicked")?
@@ -287,7 +336,12 @@ impl Bench {
                 self.consume(&out, true, &stop, |payload| {
                     let killed = killed.load(Ordering::Acquire) as i64;
                     if killed > 0 && field(payload, b"\"sent\":").is_some_and(|sent| sent > killed) {
-                        let _ = back.compare_exchange(0, Clock::System.now_ns() as u64, Ordering::AcqRel, Ordering::Relaxed);
+                        let _ = back.compare_exchange(
+                            0,
+                            Clock::System.now_ns() as u64,
+                            Ordering::AcqRel,
+                            Ordering::Relaxed,
+                        );
                     }
                 })
             });
@@ -311,7 +365,10 @@ impl Bench {
             0 => return Err(format!("no row came back; {}", job.log()).into()),
             at => (at - killed.load(Ordering::Acquire)) as f64 / 1e9,
         };
-        println!("kill -9 to the first new row, exactly_once, 2000 msg/s: {seconds:.2} s (target < 3; load {})", load());
+        println!(
+            "kill -9 to the first new row, exactly_once, 2000 msg/s: {seconds:.2} s (target < 3; load {})",
+            load()
+        );
         Ok(())
     }
 }
@@ -344,11 +401,24 @@ impl Drop for Job {
 }
 
 /// Sends trade `i`.
-fn send(producer: &ThreadedProducer<DefaultProducerContext>, topic: &str, text: &mut String, i: u64, ts: i64, sent: i64) -> Outcome<()> {
+fn send(
+    producer: &ThreadedProducer<DefaultProducerContext>,
+    topic: &str,
+    text: &mut String,
+    i: u64,
+    ts: i64,
+    sent: i64,
+) -> Outcome<()> {
     use std::fmt::Write;
     let symbol = format!("S{:04}", i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & (SYMBOLS - 1));
     text.clear();
-    write!(text, r#"{{"ts":{ts},"symbol":"{symbol}","price":{}.{:02},"size":{},"sent":{sent}}}"#, 100 + i / 7 % 5, i * 13 % 100, 1 + i % 500)?;
+    write!(
+        text,
+        r#"{{"ts":{ts},"symbol":"{symbol}","price":{}.{:02},"size":{},"sent":{sent}}}"#,
+        100 + i / 7 % 5,
+        i * 13 % 100,
+        1 + i % 500
+    )?;
     let mut record = BaseRecord::to(topic).key(&symbol).payload(text.as_str());
     loop {
         match producer.send(record) {

@@ -25,8 +25,7 @@ pub struct Args {
 /// Exit code 1 where the graph has a problem.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let registry = crate::registry::registry();
-    let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)?
-    else {
+    let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)? else {
         return Ok(ExitCode::FAILURE);
     };
     let Some(options) = HowArgs::place(args.checkpoints.as_deref(), &spec) else {
@@ -56,15 +55,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         "fits this graph",
     ]);
     for m in &manifests {
-        let reason = serde_json::to_value(m.reason)?
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let reason = serde_json::to_value(m.reason)?.as_str().unwrap_or_default().to_owned();
         let fits = match tidemill_engine::plan::compatible(&m.graph, &plan) {
             Ok(()) => "yes".to_owned(),
-            Err(problems) => problems
-                .first()
-                .map_or_else(|| "no".into(), |p| format!("no: {p}")),
+            Err(problems) => problems.first().map_or_else(|| "no".into(), |p| format!("no: {p}")),
         };
         table.add_row([
             m.id.to_string(),

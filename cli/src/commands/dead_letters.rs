@@ -77,10 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         What::List { .. } => list(&letters),
         What::Show { number, .. } => {
             let Some(letter) = letters.get(*number) else {
-                bail!(
-                    "there is no dead letter {number}: there are {}",
-                    letters.len()
-                )
+                bail!("there is no dead letter {number}: there are {}", letters.len())
             };
             println!(
                 "source    {}\npartition {}\nposition  {}\nreason    {}",
@@ -89,18 +86,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             if let Some(key) = &letter.key {
                 println!("key       {}", String::from_utf8_lossy(key));
             }
-            println!(
-                "raw       {} bytes\n{}",
-                letter.raw.len(),
-                String::from_utf8_lossy(&letter.raw)
-            );
+            println!("raw       {} bytes\n{}", letter.raw.len(), String::from_utf8_lossy(&letter.raw));
         }
-        What::Replay {
-            numbers,
-            source,
-            dry_run,
-            ..
-        } => replay(&spec, letters, numbers, source.as_deref(), *dry_run)?,
+        What::Replay { numbers, source, dry_run, .. } => {
+            replay(&spec, letters, numbers, source.as_deref(), *dry_run)?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,10 +104,7 @@ fn list(letters: &[Letter]) {
     table.load_preset(presets::NOTHING);
     table.set_header(["", "source", "partition", "position", "reason", "raw"]);
     for (i, letter) in letters.iter().enumerate() {
-        let raw: String = String::from_utf8_lossy(&letter.raw)
-            .chars()
-            .take(60)
-            .collect();
+        let raw: String = String::from_utf8_lossy(&letter.raw).chars().take(60).collect();
         let numbers = [letter.partition.to_string(), letter.position.to_string()];
         let [partition, position] = numbers;
         table.add_row([
@@ -135,10 +122,7 @@ fn list(letters: &[Letter]) {
 /// All dead letters of a graph, sink by sink, in their order.
 fn read(spec: &Spec, plan: &Plan) -> anyhow::Result<Vec<Letter>> {
     let mut letters = Vec::new();
-    let sinks = plan
-        .nodes
-        .iter()
-        .filter(|n| n.inputs.iter().any(|e| e.port == Port::DeadLetters));
+    let sinks = plan.nodes.iter().filter(|n| n.inputs.iter().any(|e| e.port == Port::DeadLetters));
     let mut found = false;
     for sink in sinks.filter_map(|n| spec.node(&n.name)) {
         found = true;
@@ -151,9 +135,8 @@ fn read(spec: &Spec, plan: &Plan) -> anyhow::Result<Vec<Letter>> {
             ),
         };
         for line in lines {
-            let row: Value = serde_json::from_slice(&line).with_context(|| {
-                format!("sink `{}` holds a line that is no dead letter", sink.name)
-            })?;
+            let row: Value = serde_json::from_slice(&line)
+                .with_context(|| format!("sink `{}` holds a line that is no dead letter", sink.name))?;
             letters.push(Letter {
                 source: row["source"].as_str().unwrap_or_default().to_owned(),
                 partition: row["partition"].as_u64().unwrap_or_default(),
@@ -186,14 +169,9 @@ fn jsonl_lines(sink: &NodeSpec, base: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let file =
-        std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines = std::io::BufReader::new(file).split(b'\n');
-    Ok(lines
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .filter(|l| !l.is_empty())
-        .collect())
+    Ok(lines.collect::<Result<Vec<_>, _>>()?.into_iter().filter(|l| !l.is_empty()).collect())
 }
 
 fn connection(node: &NodeSpec) -> anyhow::Result<Connection> {
@@ -222,14 +200,10 @@ fn replay(
     dry_run: bool,
 ) -> anyhow::Result<()> {
     if let Some(wrong) = numbers.iter().find(|n| **n >= letters.len()) {
-        bail!(
-            "there is no dead letter {wrong}: there are {}",
-            letters.len()
-        );
+        bail!("there is no dead letter {wrong}: there are {}", letters.len());
     }
     let chosen = letters.into_iter().enumerate().filter(|(i, letter)| {
-        (numbers.is_empty() || numbers.contains(i))
-            && only.is_none_or(|source| source == letter.source)
+        (numbers.is_empty() || numbers.contains(i)) && only.is_none_or(|source| source == letter.source)
     });
     let mut by_source: std::collections::BTreeMap<String, Vec<admin::Message>> = Default::default();
     for (i, letter) in chosen {
@@ -243,11 +217,7 @@ fn replay(
                 source.kind
             );
         }
-        let message = admin::Message {
-            key: letter.key,
-            payload: Some(letter.raw),
-            ..Default::default()
-        };
+        let message = admin::Message { key: letter.key, payload: Some(letter.raw), ..Default::default() };
         by_source.entry(letter.source).or_default().push(message);
     }
     for (name, messages) in by_source {

@@ -57,34 +57,22 @@ pub fn run_demo(args: Args) -> anyhow::Result<ExitCode> {
         ],
         &runtime,
     )?;
-    let momentum = plan(
-        MOMENTUM,
-        "momentum.yaml",
-        &[set("brokers", "embedded"), set("archive", &archive)],
-        &runtime,
-    )?;
+    let momentum =
+        plan(MOMENTUM, "momentum.yaml", &[set("brokers", "embedded"), set("archive", &archive)], &runtime)?;
 
     println!(
         "a simulated market of four symbols feeds kafka topic `trades` at {} times real time;",
         args.speed
     );
-    println!(
-        "dataflows/momentum.yaml turns trades into one-minute bars, MACD and RSI, and signals."
-    );
+    println!("dataflows/momentum.yaml turns trades into one-minute bars, MACD and RSI, and signals.");
     println!("the broker runs in this process. read it from another terminal while it does:");
-    println!("  kcat -b {address} -t signals -o beginning\n");
-    println!(
-        "{:<20} {:<8} {:<5} {:>12} {:>7} {:>10}",
-        "time", "symbol", "side", "close", "rsi", "macd_hist"
-    );
+    println!("  kcat -C -b {address} -t signals -o beginning\n");
+    println!("{:<20} {:<8} {:<5} {:>12} {:>7} {:>10}", "time", "symbol", "side", "close", "rsi", "macd_hist");
 
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
-    let (market_stop, momentum_stop, reader_stop) = (
-        stop.child_token(),
-        stop.child_token(),
-        CancellationToken::new(),
-    );
+    let (market_stop, momentum_stop, reader_stop) =
+        (stop.child_token(), stop.child_token(), CancellationToken::new());
     let reader = std::thread::spawn({
         let (address, stop) = (address.clone(), reader_stop.clone());
         move || show_signals(&address, &stop)
@@ -93,12 +81,8 @@ pub fn run_demo(args: Args) -> anyhow::Result<ExitCode> {
     let momentum = Arc::new(momentum);
     let metrics = Metrics::new(&momentum);
     let job = std::thread::spawn({
-        let (plan, metrics, stop, handle) = (
-            momentum.clone(),
-            metrics.clone(),
-            momentum_stop.clone(),
-            handle.clone(),
-        );
+        let (plan, metrics, stop, handle) =
+            (momentum.clone(), metrics.clone(), momentum_stop.clone(), handle.clone());
         let options = RunOptions {
             checkpoints: Some(CheckpointOptions {
                 url: "checkpoints".into(),
@@ -113,42 +97,21 @@ pub fn run_demo(args: Args) -> anyhow::Result<ExitCode> {
     });
     let market = Arc::new(market);
     let market_metrics = Metrics::new(&market);
-    let options = RunOptions {
-        checkpoints: None,
-        ..RunOptions::default()
-    };
-    run(
-        market,
-        &options,
-        market_metrics.clone(),
-        &handle,
-        market_stop,
-    )
-    .context("the market failed")?;
+    let options = RunOptions { checkpoints: None, ..RunOptions::default() };
+    run(market, &options, market_metrics.clone(), &handle, market_stop).context("the market failed")?;
     // The job reads what the market has sent, then stops with a last checkpoint.
     let sent = market_metrics.read().first().map_or(0, |n| n.rows_out);
-    while !job.is_finished()
-        && !stop.is_cancelled()
-        && metrics.read().first().map_or(0, |n| n.rows_in) < sent
+    while !job.is_finished() && !stop.is_cancelled() && metrics.read().first().map_or(0, |n| n.rows_in) < sent
     {
         std::thread::sleep(Duration::from_millis(20));
     }
     momentum_stop.cancel();
-    job.join()
-        .map_err(|_| anyhow::anyhow!("the job panicked"))?
-        .context("the momentum job failed")?;
+    job.join().map_err(|_| anyhow::anyhow!("the job panicked"))?.context("the momentum job failed")?;
     std::thread::sleep(Duration::from_millis(300));
     reader_stop.cancel();
-    let signals = reader
-        .join()
-        .map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-    print!(
-        "{}",
-        crate::progress::summary("momentum", &metrics, watch.elapsed(), true)
-    );
-    println!(
-        "{signals} signals read from topic `signals`; bars are archived as parquet in {archive}"
-    );
+    let signals = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    print!("{}", crate::progress::summary("momentum", &metrics, watch.elapsed(), true));
+    println!("{signals} signals read from topic `signals`; bars are archived as parquet in {archive}");
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(ExitCode::SUCCESS)
 }
@@ -159,16 +122,11 @@ fn plan(
     sets: &[(String, String)],
     runtime: &tokio::runtime::Runtime,
 ) -> anyhow::Result<Plan> {
-    let spec = Spec::parse(text, name, sets, &|_| None)
-        .map_err(|e| anyhow::anyhow!("{}", e.render(false)))?;
+    let spec =
+        Spec::parse(text, name, sets, &|_| None).map_err(|e| anyhow::anyhow!("{}", e.render(false)))?;
     let registry = crate::registry::registry();
     runtime
-        .block_on(tidemill_engine::plan::plan(
-            &spec,
-            &registry,
-            std::env::temp_dir(),
-            Clock::System,
-        ))
+        .block_on(tidemill_engine::plan::plan(&spec, &registry, std::env::temp_dir(), Clock::System))
         .map_err(|problems| anyhow::anyhow!("{}", spec.errors(problems).render(false)))
 }
 

@@ -80,10 +80,7 @@ pub enum ShowProgress {
 fn random_batches(text: &str) -> Result<BatchRows, String> {
     let (max, seed) = text.split_once(':').unwrap_or((text, "1"));
     let bad = |_| format!("`{text}` is not ROWS or ROWS:SEED");
-    Ok(BatchRows::Random {
-        max: max.parse().map_err(bad)?,
-        seed: seed.parse().map_err(bad)?,
-    })
+    Ok(BatchRows::Random { max: max.parse().map_err(bad)?, seed: seed.parse().map_err(bad)? })
 }
 
 impl HowArgs {
@@ -109,10 +106,7 @@ impl HowArgs {
                 keep: spec.checkpoints.keep,
                 from: self.from,
             }),
-            checkpoint_every: self
-                .checkpoint_every
-                .unwrap_or(spec.checkpoints.every)
-                .std(),
+            checkpoint_every: self.checkpoint_every.unwrap_or(spec.checkpoints.every).std(),
             in_flight_rows: self.in_flight_rows as usize,
             chunk_rows: self.chunk_rows as usize,
             batch_rows: self.random_batches.unwrap_or(BatchRows::AsRead),
@@ -125,8 +119,7 @@ impl HowArgs {
 /// Exit code 1 where the graph has a problem or the job fails.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let registry = crate::registry::registry();
-    let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)?
-    else {
+    let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)? else {
         return Ok(ExitCode::FAILURE);
     };
     let mut options = args.how.options(&spec);
@@ -156,8 +149,7 @@ pub fn run_plan(
     let plan = Arc::new(plan);
     let metrics = Metrics::new(&plan);
     let progress = Progress::start(&plan.job, metrics.clone(), options.clock.clone(), show);
-    let outcome =
-        tidemill_engine::runtime::run(plan.clone(), options, metrics, runtime.handle(), stop);
+    let outcome = tidemill_engine::runtime::run(plan.clone(), options, metrics, runtime.handle(), stop);
     progress.finish(outcome.is_ok());
     outcome.with_context(|| format!("job `{}` failed", plan.job))?;
     Ok(ExitCode::SUCCESS)
@@ -175,9 +167,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Cancels `stop` at Ctrl-C or SIGTERM; the second time, exits at once.
 pub async fn stop_on_signal(stop: CancellationToken) {
-    let Ok(mut terminate) =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-    else {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         return;
     };
     loop {

@@ -40,14 +40,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             println!("{}: no tests", spec.dataflow);
         }
         for test in &spec.tests {
-            if args
-                .only
-                .as_ref()
-                .is_some_and(|only| !test.name.contains(only))
-            {
+            if args.only.as_ref().is_some_and(|only| !test.name.contains(only)) {
                 continue;
             }
-            let own = if test.set.is_empty() { None } else { load_or_explain(path, &with_set(&args.vars, test), &registry)? };
+            let own = if test.set.is_empty() {
+                None
+            } else {
+                load_or_explain(path, &with_set(&args.vars, test), &registry)?
+            };
             let plan = match &own {
                 Some((_, plan)) => plan,
                 None if test.set.is_empty() => &plan,
@@ -70,11 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     println!("{passed} passed, {failed} failed");
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The variables of a test: those of the command line, then its own.

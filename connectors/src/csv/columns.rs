@@ -79,7 +79,8 @@ impl Columns {
                 [] if field.is_nullable() => Cell::Null,
                 [] => return Err(format!("column `{}` is empty", field.name())),
                 raw => {
-                    let text = std::str::from_utf8(raw).map_err(|_| format!("column `{}` is not UTF-8 text", field.name()))?;
+                    let text = std::str::from_utf8(raw)
+                        .map_err(|_| format!("column `{}` is not UTF-8 text", field.name()))?;
                     cell(&self.builders[i], text, place, self.unit_ns).map_err(|wanted| {
                         let quoted: String = text.chars().take(QUOTED_CHARS_MAX).collect();
                         format!("column `{}`: `{quoted}` is not {wanted}", field.name())
@@ -94,11 +95,21 @@ impl Columns {
             };
             match (builder, *cell) {
                 (Builder::Time(b), cell) => b.push(if let Cell::I64(v) = cell { Some(v) } else { None }),
-                (Builder::F64(b), cell) => b.append_option(if let Cell::F64(v) = cell { Some(v) } else { None }),
-                (Builder::I64(b), cell) => b.append_option(if let Cell::I64(v) = cell { Some(v) } else { None }),
-                (Builder::U64(b), cell) => b.append_option(if let Cell::U64(v) = cell { Some(v) } else { None }),
-                (Builder::Bool(b), cell) => b.append_option(if let Cell::Bool(v) = cell { Some(v) } else { None }),
-                (Builder::Date(b), cell) => b.append_option(if let Cell::I64(v) = cell { Some(v as i32) } else { None }),
+                (Builder::F64(b), cell) => {
+                    b.append_option(if let Cell::F64(v) = cell { Some(v) } else { None })
+                }
+                (Builder::I64(b), cell) => {
+                    b.append_option(if let Cell::I64(v) = cell { Some(v) } else { None })
+                }
+                (Builder::U64(b), cell) => {
+                    b.append_option(if let Cell::U64(v) = cell { Some(v) } else { None })
+                }
+                (Builder::Bool(b), cell) => {
+                    b.append_option(if let Cell::Bool(v) = cell { Some(v) } else { None })
+                }
+                (Builder::Date(b), cell) => {
+                    b.append_option(if let Cell::I64(v) = cell { Some(v as i32) } else { None })
+                }
                 (Builder::Text(b), cell) => b.append_option(text(cell)),
                 (Builder::Symbol(b), cell) => b.append_option(text(cell)),
             }
@@ -151,7 +162,9 @@ fn cell(builder: &Builder, text: &str, place: usize, unit_ns: i64) -> Result<Cel
             let date: NaiveDate = text.trim().parse().map_err(|_| "a date such as 2024-01-02")?;
             Cell::I64(i64::from(date.num_days_from_ce() - EPOCH_DAYS))
         }
-        Builder::Time(_) => Cell::I64(time(text.trim(), unit_ns).ok_or("a time such as 2024-01-02T03:04:05Z")?),
+        Builder::Time(_) => {
+            Cell::I64(time(text.trim(), unit_ns).ok_or("a time such as 2024-01-02T03:04:05Z")?)
+        }
     })
 }
 

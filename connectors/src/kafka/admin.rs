@@ -46,7 +46,10 @@ pub async fn create_topic(
         return embedded::create_topic(topic, partitions);
     }
     let failed = |e: String| {
-        ConnectorError::Transient(format!("cannot create kafka topic `{topic}` at {}: {e}", connection.brokers()))
+        ConnectorError::Transient(format!(
+            "cannot create kafka topic `{topic}` at {}: {e}",
+            connection.brokers()
+        ))
     };
     let client: AdminClient<DefaultClientContext> =
         connection.config(&[], &[])?.create().map_err(|e: KafkaError| failed(e.to_string()))?;
@@ -55,7 +58,8 @@ pub async fn create_topic(
     for (name, value) in settings {
         new = new.set(name, value);
     }
-    let options = AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT)).request_timeout(Some(ANSWER_TIMEOUT));
+    let options =
+        AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT)).request_timeout(Some(ANSWER_TIMEOUT));
     let results = client.create_topics([&new], &options).await.map_err(|e| failed(e.to_string()))?;
     match results.into_iter().next() {
         Some(Ok(_)) => Ok(true),
@@ -68,7 +72,10 @@ pub async fn create_topic(
 /// Deletes `topic`.
 pub async fn delete_topic(connection: &Connection, topic: &str) -> Result<(), ConnectorError> {
     let failed = |e: String| {
-        ConnectorError::Transient(format!("cannot delete kafka topic `{topic}` at {}: {e}", connection.brokers()))
+        ConnectorError::Transient(format!(
+            "cannot delete kafka topic `{topic}` at {}: {e}",
+            connection.brokers()
+        ))
     };
     let client: AdminClient<DefaultClientContext> =
         connection.config(&[], &[])?.create().map_err(|e: KafkaError| failed(e.to_string()))?;
@@ -88,7 +95,11 @@ pub async fn topics(connection: &Connection) -> Result<Vec<(String, usize)>, Con
         let client: BaseConsumer<Ear> = create(&config, ear.clone())?;
         let metadata = client.fetch_metadata(None, ANSWER_TIMEOUT).map_err(|e| {
             while client.poll(Duration::ZERO).is_some() {}
-            ConnectorError::Transient(format!("cannot list kafka topics at {}: {e}{}", connection.brokers(), ear.complaint()))
+            ConnectorError::Transient(format!(
+                "cannot list kafka topics at {}: {e}{}",
+                connection.brokers(),
+                ear.complaint()
+            ))
         })?;
         let mut topics: Vec<_> =
             metadata.topics().iter().map(|t| (t.name().to_owned(), t.partitions().len())).collect();
@@ -143,14 +154,25 @@ pub fn partitions<C: rdkafka::consumer::ConsumerContext>(
 }
 
 /// Writes messages as they are and waits until the brokers have them all.
-pub async fn produce(connection: &Connection, topic: &str, messages: Vec<Message>) -> Result<(), ConnectorError> {
-    let fixed = [("partitioner", "murmur2_random"), ("enable.idempotence", "true"), ("delivery.report.only.error", "true")];
-    let config = connection.config(&[("linger.ms", "5"), ("queue.buffering.max.messages", "1000000")], &fixed)?;
+pub async fn produce(
+    connection: &Connection,
+    topic: &str,
+    messages: Vec<Message>,
+) -> Result<(), ConnectorError> {
+    let fixed = [
+        ("partitioner", "murmur2_random"),
+        ("enable.idempotence", "true"),
+        ("delivery.report.only.error", "true"),
+    ];
+    let config =
+        connection.config(&[("linger.ms", "5"), ("queue.buffering.max.messages", "1000000")], &fixed)?;
     let topic = topic.to_owned();
     blocking(move || {
         let ear = Ear::quiet();
         let producer: ThreadedProducer<Ear> = create(&config, ear.clone())?;
-        let failed = |e: &dyn std::fmt::Display| ConnectorError::Transient(format!("cannot write to kafka topic `{topic}`: {e}"));
+        let failed = |e: &dyn std::fmt::Display| {
+            ConnectorError::Transient(format!("cannot write to kafka topic `{topic}`: {e}"))
+        };
         for message in &messages {
             loop {
                 match producer.send(record(&topic, message)) {
@@ -178,22 +200,30 @@ fn record<'a>(topic: &'a str, message: &'a Message) -> BaseRecord<'a, [u8], [u8]
     record.timestamp = message.timestamp_ms;
     if !message.headers.is_empty() {
         let headers = OwnedHeaders::new_with_capacity(message.headers.len());
-        record.headers = Some(message.headers.iter().fold(headers, |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        }));
+        record.headers = Some(
+            message
+                .headers
+                .iter()
+                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) })),
+        );
     }
     record
 }
 
 /// Everything that lies in `topic` now, partition by partition; `committed`: without what open or
 /// aborted transactions wrote.
-pub async fn read_all(connection: &Connection, topic: &str, committed: bool) -> Result<Vec<Message>, ConnectorError> {
+pub async fn read_all(
+    connection: &Connection,
+    topic: &str,
+    committed: bool,
+) -> Result<Vec<Message>, ConnectorError> {
     let isolation = if committed { "read_committed" } else { "read_uncommitted" };
     let config = connection.config(&READ_DEFAULTS, &read_fixed("tidemill.read", isolation))?;
     let topic = topic.to_owned();
     blocking(move || {
         let client: BaseConsumer<Ear> = create(&config, Ear::quiet())?;
-        let failed = |e: KafkaError| ConnectorError::Transient(format!("cannot read kafka topic `{topic}`: {e}"));
+        let failed =
+            |e: KafkaError| ConnectorError::Transient(format!("cannot read kafka topic `{topic}`: {e}"));
         let count = partitions(&client, &topic, ANSWER_TIMEOUT).map_err(failed)?.unwrap_or(0);
         let mut all = Vec::new();
         for partition in 0..count {
@@ -242,7 +272,8 @@ pub fn read_range<C: rdkafka::consumer::ConsumerContext>(
                     payload: message.payload().map(<[u8]>::to_vec),
                     timestamp_ms: message.timestamp().to_millis(),
                     headers: message.headers().map_or_else(Vec::new, |headers| {
-                        let pair = |h: Header<'_, &[u8]>| (h.key.to_owned(), h.value.unwrap_or_default().to_vec());
+                        let pair =
+                            |h: Header<'_, &[u8]>| (h.key.to_owned(), h.value.unwrap_or_default().to_vec());
                         headers.iter().map(pair).collect()
                     }),
                 });
@@ -264,8 +295,18 @@ pub fn is_passing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::*;
     matches!(
         code,
-        AllBrokersDown | BrokerTransportFailure | Resolve | OperationTimedOut | RequestTimedOut | LeaderNotAvailable
-            | NotLeaderForPartition | NotCoordinator | CoordinatorNotAvailable | CoordinatorLoadInProgress
-            | BrokerNotAvailable | NetworkException | OffsetNotAvailable
+        AllBrokersDown
+            | BrokerTransportFailure
+            | Resolve
+            | OperationTimedOut
+            | RequestTimedOut
+            | LeaderNotAvailable
+            | NotLeaderForPartition
+            | NotCoordinator
+            | CoordinatorNotAvailable
+            | CoordinatorLoadInProgress
+            | BrokerNotAvailable
+            | NetworkException
+            | OffsetNotAvailable
     )
 }

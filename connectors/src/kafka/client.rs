@@ -44,7 +44,10 @@ pub struct Options(pub Map<String, Value>);
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.iter().map(|(name, value)| (name, if is_secret(name) { "***".into() } else { value.to_string() }));
+        let shown = self
+            .0
+            .iter()
+            .map(|(name, value)| (name, if is_secret(name) { "***".into() } else { value.to_string() }));
         f.debug_map().entries(shown).finish()
     }
 }
@@ -91,7 +94,11 @@ impl Connection {
                 Err(_) => problems.push(Problem::new(at, "librdkafka refuses it")),
             }
         }
-        if problems.is_empty() { Ok(Self { brokers: brokers.to_owned(), options: settings }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { brokers: brokers.to_owned(), options: settings })
+        } else {
+            Err(problems)
+        }
     }
 
     /// A connection to `brokers` without further options, for tools and tests.
@@ -110,7 +117,11 @@ impl Connection {
     }
 
     /// A client configuration: `defaults`, then the user's options, then `fixed`.
-    pub fn config(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> Result<ClientConfig, ConnectorError> {
+    pub fn config(
+        &self,
+        defaults: &[(&str, &str)],
+        fixed: &[(&str, &str)],
+    ) -> Result<ClientConfig, ConnectorError> {
         let brokers = if self.is_embedded() { embedded::embedded_address()? } else { self.brokers.clone() };
         let mut config = ClientConfig::new();
         for (name, value) in SHARED.iter().chain(defaults) {
@@ -230,12 +241,18 @@ impl ClientContext for Ear {
         let code = error.rdkafka_error_code();
         let connection = matches!(
             code,
-            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve)
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::Resolve
+            )
         );
         let news = self.with(|heard| {
-            let news = if connection { !std::mem::replace(&mut heard.down, true) } else { heard.last != reason };
+            let news =
+                if connection { !std::mem::replace(&mut heard.down, true) } else { heard.last != reason };
             // "all brokers are down" says less than the reason that came before it.
-            if !reason.is_empty() && (code != Some(RDKafkaErrorCode::AllBrokersDown) || heard.last.is_empty()) {
+            if !reason.is_empty() && (code != Some(RDKafkaErrorCode::AllBrokersDown) || heard.last.is_empty())
+            {
                 heard.last = reason.to_owned();
             }
             news
@@ -299,10 +316,11 @@ mod tests {
     #[test]
     fn options_are_checked_without_a_broker() {
         assert_eq!(
-            connect(json!({"no.such": 1, "acks": "x", "group.id": "mine", "ssl.ca.location": []})).unwrap_err(),
+            connect(json!({"no.such": 1, "acks": "x", "group.id": "mine", "ssl.ca.location": []}))
+                .unwrap_err(),
             [
                 "options.no.such: librdkafka refuses it: No such configuration property: \"no.such\"",
-                "options.acks: librdkafka refuses it: Invalid value for configuration property \"acks\"",
+                "options.acks: librdkafka refuses it: Invalid value for configuration property \"request.required.acks\"",
                 "options.group.id: `group.id` is set by Tidemill itself",
                 "options.ssl.ca.location: expected text, a number or a boolean",
             ]

@@ -32,14 +32,14 @@ pub fn embedded_address() -> Result<String, ConnectorError> {
 pub fn create_topic(topic: &str, partitions: usize) -> Result<bool, ConnectorError> {
     let embedded = embedded()?;
     let (reply, answer) = mpsc::channel();
-    let request = Request { topic: topic.to_owned(), partitions: i32::try_from(partitions).unwrap_or(i32::MAX), reply };
+    let request =
+        Request { topic: topic.to_owned(), partitions: i32::try_from(partitions).unwrap_or(i32::MAX), reply };
     let sent = embedded.requests.lock().unwrap_or_else(PoisonError::into_inner).send(request);
     let gone = || ConnectorError::Fatal("the embedded kafka broker has stopped".into());
     sent.map_err(|_| gone())?;
-    answer
-        .recv()
-        .map_err(|_| gone())?
-        .map_err(|e| ConnectorError::fatal(format!("cannot create topic `{topic}` on the embedded kafka broker"), e))
+    answer.recv().map_err(|_| gone())?.map_err(|e| {
+        ConnectorError::fatal(format!("cannot create topic `{topic}` on the embedded kafka broker"), e)
+    })
 }
 
 fn embedded() -> Result<&'static Embedded, ConnectorError> {

@@ -77,7 +77,12 @@ impl RowDecoder {
     }
 
     /// Appends a row, or nothing and says why.
-    pub fn push(&mut self, message_key: Option<&[u8]>, payload: Option<&[u8]>, timestamp_ms: Option<i64>) -> Result<(), String> {
+    pub fn push(
+        &mut self,
+        message_key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        timestamp_ms: Option<i64>,
+    ) -> Result<(), String> {
         let payload = payload.ok_or("the message has no value (a tombstone)")?;
         match self {
             Self::Json { decoder, ahead: None } => decoder.push(payload),
@@ -85,14 +90,17 @@ impl RowDecoder {
                 decoder.push_if(payload, |row| guard.check(row.integer(guard.column), timestamp_ms))
             }
             Self::Raw { ts, key, value } => {
-                let text = std::str::from_utf8(payload).map_err(|e| format!("column `value`: not UTF-8: {e}"))?;
+                let text =
+                    std::str::from_utf8(payload).map_err(|e| format!("column `value`: not UTF-8: {e}"))?;
                 let key_text = match message_key.map(std::str::from_utf8) {
                     Some(Err(e)) => return Err(format!("column `key`: not UTF-8: {e}")),
                     Some(Ok(text)) => Some(text),
                     None => None,
                 };
                 let ms = timestamp_ms.ok_or("the message has no timestamp")?;
-                let ns = ms.checked_mul(1_000_000).ok_or_else(|| format!("the message's timestamp {ms} ms is out of range"))?;
+                let ns = ms
+                    .checked_mul(1_000_000)
+                    .ok_or_else(|| format!("the message's timestamp {ms} ms is out of range"))?;
                 ts.append_value(ns);
                 key.append_option(key_text);
                 value.append_value(text);
@@ -106,8 +114,10 @@ impl RowDecoder {
         match self {
             Self::Json { decoder, .. } => decoder.finish(),
             Self::Raw { ts, key, value } => {
-                let columns: Vec<ArrayRef> = vec![Arc::new(ts.finish()), Arc::new(key.finish()), Arc::new(value.finish())];
-                RecordBatch::try_new(raw_schema(), columns).expect("the three builders have the schema's types and equal lengths")
+                let columns: Vec<ArrayRef> =
+                    vec![Arc::new(ts.finish()), Arc::new(key.finish()), Arc::new(value.finish())];
+                RecordBatch::try_new(raw_schema(), columns)
+                    .expect("the three builders have the schema's types and equal lengths")
             }
         }
     }
@@ -122,7 +132,13 @@ mod tests {
         let mut d = RowDecoder::raw();
         d.push(Some(b"k"), Some(b"v"), Some(5)).unwrap();
         d.push(None, Some(b""), Some(-1_000)).unwrap();
-        for (key, value, ms) in [(None, None, Some(1)), (None, Some(b"\xff".as_slice()), Some(1)), (Some(b"\xff".as_slice()), Some(b"".as_slice()), Some(1)), (None, Some(b"".as_slice()), None), (None, Some(b"".as_slice()), Some(i64::MAX))] {
+        for (key, value, ms) in [
+            (None, None, Some(1)),
+            (None, Some(b"\xff".as_slice()), Some(1)),
+            (Some(b"\xff".as_slice()), Some(b"".as_slice()), Some(1)),
+            (None, Some(b"".as_slice()), None),
+            (None, Some(b"".as_slice()), Some(i64::MAX)),
+        ] {
             assert!(d.push(key, value, ms).is_err());
         }
         assert_eq!(d.finish().num_rows(), 2);

@@ -66,10 +66,28 @@ impl Reader {
         let more = Arc::new(Notify::new());
         let wake = more.clone();
         queue.set_nonempty_callback(move || wake.notify_one());
-        Self { partition, topic, next, end, consumer, queue, decoder, ear, suspect, more, seqs: Vec::new(), rejects: Vec::new() }
+        Self {
+            partition,
+            topic,
+            next,
+            end,
+            consumer,
+            queue,
+            decoder,
+            ear,
+            suspect,
+            more,
+            seqs: Vec::new(),
+            rejects: Vec::new(),
+        }
     }
 
-    pub(super) async fn run(mut self, mut out: PartitionWriter, chunk_rows: usize, stop: CancellationToken) -> Result<(), ConnectorError> {
+    pub(super) async fn run(
+        mut self,
+        mut out: PartitionWriter,
+        chunk_rows: usize,
+        stop: CancellationToken,
+    ) -> Result<(), ConnectorError> {
         // The checkpoint must know where this partition began, though no row may come for long.
         let start = self.chunk();
         if out.send(start).await.is_err() {
@@ -165,9 +183,9 @@ impl Reader {
     async fn out_of_range(&self) -> ConnectorError {
         let (consumer, topic, partition) = (self.consumer.clone(), self.topic.clone(), self.partition);
         let asked = blocking(move || {
-            consumer
-                .fetch_watermarks(&topic, partition, ANSWER_TIMEOUT)
-                .map_err(|e| ConnectorError::transient(format!("cannot find the offsets of kafka topic `{topic}`"), e))
+            consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT).map_err(|e| {
+                ConnectorError::transient(format!("cannot find the offsets of kafka topic `{topic}`"), e)
+            })
         });
         match asked.await {
             Ok((low, high)) => super::source::out_of_range(&self.topic, partition, self.next, low, high),
@@ -179,16 +197,20 @@ impl Reader {
         let (topic, partition) = (&self.topic, self.partition);
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         match code {
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicId => {
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicId => {
                 self.suspect.notify_one();
                 Ok(())
             }
             RDKafkaErrorCode::TopicAuthorizationFailed => Err(ConnectorError::Fatal(format!(
                 "not allowed to read kafka topic `{topic}`: grant READ on it to this user, or mend the credentials in `options`"
             ))),
-            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
-                Err(ConnectorError::transient(format!("reading kafka topic `{topic}` partition {partition} failed"), error))
-            }
+            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(ConnectorError::transient(
+                format!("reading kafka topic `{topic}` partition {partition} failed"),
+                error,
+            )),
             code if is_passing(code) => Ok(()),
             _ => {
                 tracing::warn!(topic, partition, "kafka: {error}");

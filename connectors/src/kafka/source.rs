@@ -184,7 +184,8 @@ impl SourceKind for Kafka {
 
     async fn plan(params: Params, cx: &PlanContext) -> Result<SourcePlan, Problems> {
         let mut problems = Problems::new();
-        let connection = Connection::new(&params.brokers, &params.options).map_err(|p| problems.extend(p)).ok();
+        let connection =
+            Connection::new(&params.brokers, &params.options).map_err(|p| problems.extend(p)).ok();
         if params.topic.is_empty() {
             problems.push(Problem::new("topic", "the topic has no name"));
         }
@@ -192,7 +193,10 @@ impl SourceKind for Kafka {
             (Format::Raw, None) => Some(raw_schema()),
             (Format::Json, Some(spec)) => spec.resolve("schema").map_err(|p| problems.extend(p)).ok(),
             (Format::Raw, Some(_)) => {
-                problems.push(Problem::new("schema", "`format: raw` has the columns ts, key and value, and takes no schema"));
+                problems.push(Problem::new(
+                    "schema",
+                    "`format: raw` has the columns ts, key and value, and takes no schema",
+                ));
                 None
             }
             (Format::Json, None) => {
@@ -206,7 +210,10 @@ impl SourceKind for Kafka {
         for (i, name) in params.keyed_by.iter().flatten().enumerate() {
             if let Some(columns) = columns.as_ref().filter(|c| c.index_of(name).is_err()) {
                 let names = columns.fields().iter().map(|f| f.name().as_str());
-                problems.push(Problem::new(format!("keyed_by[{i}]"), format!("the schema has no column `{name}`")).hint_names(name, names));
+                problems.push(
+                    Problem::new(format!("keyed_by[{i}]"), format!("the schema has no column `{name}`"))
+                        .hint_names(name, names),
+                );
             }
         }
         let start = match &params.start {
@@ -223,7 +230,9 @@ impl SourceKind for Kafka {
                 }
             },
         };
-        let (Some(connection), Some(columns), Some(start), true) = (connection, columns, start, problems.is_empty()) else {
+        let (Some(connection), Some(columns), Some(start), true) =
+            (connection, columns, start, problems.is_empty())
+        else {
             return Err(problems);
         };
         let settings = Settings {
@@ -311,10 +320,12 @@ impl Source for KafkaSource {
         let restored = offsets(&settings.topic, &cx.restored)?;
         let suspect = Arc::new(Notify::new());
         let opened = {
-            let (settings, clock, restored, suspect) = (settings.clone(), cx.clock.clone(), restored.clone(), suspect.clone());
+            let (settings, clock, restored, suspect) =
+                (settings.clone(), cx.clock.clone(), restored.clone(), suspect.clone());
             let (instance, instances) = (cx.instance, cx.instances.max(1));
             let first = move || {
-                let mine = |count| (0..count).filter(|p| p % instances == instance).map(|p| p as u32).collect();
+                let mine =
+                    |count| (0..count).filter(|p| p % instances == instance).map(|p| p as u32).collect();
                 open(&settings, &clock, &restored, &suspect, mine)
             };
             tokio::select! {
@@ -322,7 +333,15 @@ impl Source for KafkaSource {
                 () = cx.stop.cancelled() => return Ok(()),
             }
         };
-        let mut run = Run { cx, settings, restored, suspect, consumers: Vec::new(), tasks: JoinSet::new(), count: opened.count };
+        let mut run = Run {
+            cx,
+            settings,
+            restored,
+            suspect,
+            consumers: Vec::new(),
+            tasks: JoinSet::new(),
+            count: opened.count,
+        };
         let ids: Vec<u32> = opened.readers.iter().map(|r| r.partition as u32).collect();
         let writers = run.cx.ready(&ids);
         run.start(opened.consumer, opened.readers, writers);
@@ -343,7 +362,12 @@ struct Run {
 }
 
 impl Run {
-    fn start(&mut self, consumer: Arc<BaseConsumer<Ear>>, readers: Vec<Reader>, writers: Vec<PartitionWriter>) {
+    fn start(
+        &mut self,
+        consumer: Arc<BaseConsumer<Ear>>,
+        readers: Vec<Reader>,
+        writers: Vec<PartitionWriter>,
+    ) {
         self.consumers.push(consumer);
         for (reader, writer) in readers.into_iter().zip(writers) {
             let (chunk_rows, stop) = (self.cx.chunk_rows.max(1), self.cx.stop.clone());
@@ -353,7 +377,13 @@ impl Run {
 
     async fn supervise(&mut self) -> Result<(), ConnectorError> {
         let (found, mut finds) = mpsc::channel(1);
-        let _watch = Watch(tokio::spawn(watch(self.settings.clone(), self.consumers[0].clone(), self.cx.clock.clone(), self.suspect.clone(), found)));
+        let _watch = Watch(tokio::spawn(watch(
+            self.settings.clone(),
+            self.consumers[0].clone(),
+            self.cx.clock.clone(),
+            self.suspect.clone(),
+            found,
+        )));
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         let mut committed = self.cx.committed.clone();
         let mut commits = true;
@@ -402,13 +432,19 @@ impl Run {
         let (from, instances, instance) = (self.count, self.cx.instances.max(1), self.cx.instance);
         self.count = count;
         let mine: Vec<u32> = (from..count).filter(|p| p % instances == instance).map(|p| p as u32).collect();
-        tracing::info!(source = self.cx.name, topic = self.settings.topic, "{} partitions now, {from} before", count);
+        tracing::info!(
+            source = self.cx.name,
+            topic = self.settings.topic,
+            "{} partitions now, {from} before",
+            count
+        );
         if mine.is_empty() {
             return Ok(());
         }
         let (settings, clock, suspect) = (self.settings.clone(), self.cx.clock.clone(), self.suspect.clone());
         // As if restored: what is not known yet begins at its beginning.
-        let restored = mine.iter().filter_map(|p| Some((*p, *self.restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
+        let restored =
+            mine.iter().filter_map(|p| Some((*p, *self.restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
         let opened = blocking(move || open(&settings, &clock, &restored, &suspect, |_| mine.clone())).await?;
         let writers = opened.readers.iter().map(|r| self.cx.add_partition(r.partition as u32)).collect();
         self.start(opened.consumer, opened.readers, writers);
@@ -420,7 +456,8 @@ impl Run {
         let Ok(positions) = offsets(&self.settings.topic, positions) else { return };
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
-            let added = list.add_partition_offset(&self.settings.topic, partition as i32, Offset::Offset(offset));
+            let added =
+                list.add_partition_offset(&self.settings.topic, partition as i32, Offset::Offset(offset));
             debug_assert!(added.is_ok());
         }
         if list.count() == 0 {
@@ -454,7 +491,13 @@ impl Drop for Watch {
 }
 
 /// Looks at the topic every now and then, and when a reader suspects that it is gone.
-async fn watch(settings: Arc<Settings>, consumer: Arc<BaseConsumer<Ear>>, clock: tidemill_engine::clock::Clock, suspect: Arc<Notify>, found: mpsc::Sender<Found>) {
+async fn watch(
+    settings: Arc<Settings>,
+    consumer: Arc<BaseConsumer<Ear>>,
+    clock: tidemill_engine::clock::Clock,
+    suspect: Arc<Notify>,
+    found: mpsc::Sender<Found>,
+) {
     let mut gone: Option<tidemill_engine::clock::Stopwatch> = None;
     loop {
         let pause = if gone.is_some() { Duration::from_secs(1) } else { settings.discover };
@@ -463,7 +506,8 @@ async fn watch(settings: Arc<Settings>, consumer: Arc<BaseConsumer<Ear>>, clock:
             () = suspect.notified(), if gone.is_none() => {}
         }
         let (asking, topic) = (consumer.clone(), settings.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || admin::partitions(&asking, &topic, ANSWER_TIMEOUT)).await;
+        let asked =
+            tokio::task::spawn_blocking(move || admin::partitions(&asking, &topic, ANSWER_TIMEOUT)).await;
         let news = match asked {
             Ok(Ok(Some(count))) => {
                 gone = None;
@@ -473,7 +517,10 @@ async fn watch(settings: Arc<Settings>, consumer: Arc<BaseConsumer<Ear>>, clock:
                 Some(since) if since.elapsed() >= VANISHED_WAIT => Found::Vanished,
                 Some(_) => continue,
                 None => {
-                    tracing::warn!(topic = settings.topic, "kafka topic is not there any more; looking again");
+                    tracing::warn!(
+                        topic = settings.topic,
+                        "kafka topic is not there any more; looking again"
+                    );
                     gone = Some(clock.start());
                     continue;
                 }
@@ -535,7 +582,8 @@ fn open(
         .into_iter()
         .map(|partition| place(settings, &consumer, &ear, restored, partition))
         .collect::<Result<_, _>>()?;
-    let failed = |e: KafkaError| ConnectorError::transient(format!("cannot read kafka topic `{}`", settings.topic), e);
+    let failed =
+        |e: KafkaError| ConnectorError::transient(format!("cannot read kafka topic `{}`", settings.topic), e);
     let mut assignment = TopicPartitionList::new();
     let mut readers = Vec::with_capacity(openings.len());
     for Opening { partition, next, end } in openings {
@@ -551,7 +599,17 @@ fn open(
             Format::Json => RowDecoder::json(settings.columns.clone(), settings.unit, settings.ahead),
             Format::Raw => RowDecoder::raw(),
         };
-        readers.push(Reader::new(settings.topic.clone(), id, next, end, consumer.clone(), queue, decoder, ear.clone(), suspect.clone()));
+        readers.push(Reader::new(
+            settings.topic.clone(),
+            id,
+            next,
+            end,
+            consumer.clone(),
+            queue,
+            decoder,
+            ear.clone(),
+            suspect.clone(),
+        ));
     }
     if assignment.count() > 0 {
         consumer.assign(&assignment).map_err(failed)?;
@@ -589,7 +647,10 @@ fn wait_for_topic(
             Err(error) => {
                 let complaint = ear.complaint();
                 if started.elapsed() >= BROKER_WAIT {
-                    return Err(ConnectorError::Transient(format!("no answer from kafka at {brokers} in {} s: {error}{complaint}", BROKER_WAIT.as_secs())));
+                    return Err(ConnectorError::Transient(format!(
+                        "no answer from kafka at {brokers} in {} s: {error}{complaint}",
+                        BROKER_WAIT.as_secs()
+                    )));
                 }
                 tracing::warn!("no answer from kafka at {brokers} yet: {error}{complaint}");
                 std::thread::sleep(Duration::from_millis(500));
@@ -609,7 +670,10 @@ fn place(
     let topic = &settings.topic;
     let id = partition as i32;
     let failed = |e: KafkaError| {
-        ConnectorError::Transient(format!("cannot find the offsets of kafka topic `{topic}` partition {id}: {e}{}", ear.complaint()))
+        ConnectorError::Transient(format!(
+            "cannot find the offsets of kafka topic `{topic}` partition {id}: {e}{}",
+            ear.complaint()
+        ))
     };
     let (low, high) = consumer.fetch_watermarks(topic, id, ANSWER_TIMEOUT).map_err(failed)?;
     let next = match (restored.get(&partition), settings.start) {
@@ -634,7 +698,11 @@ fn place(
 
 /// Data was deleted, or the topic is another one: never skipped in silence.
 pub(super) fn out_of_range(topic: &str, partition: i32, next: i64, low: i64, high: i64) -> ConnectorError {
-    let why = if next < low { "retention has deleted what was not yet read" } else { "the topic has been cut short or made anew" };
+    let why = if next < low {
+        "retention has deleted what was not yet read"
+    } else {
+        "the topic has been cut short or made anew"
+    };
     ConnectorError::Fatal(format!(
         "kafka topic `{topic}` partition {partition} has no offset {next}, the next one to read: it holds {low} to {high}, so {why}; \
          run with `--from none` to start over with what is there"

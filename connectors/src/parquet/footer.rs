@@ -71,8 +71,12 @@ fn read_as(t: &DataType) -> DataType {
 /// Reader metadata whose schema has every text column as [`row::symbol_type`].
 pub fn with_hint(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata, ParquetError> {
     let plain = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())?;
-    let fields: Vec<Field> =
-        plain.schema().fields().iter().map(|f| f.as_ref().clone().with_data_type(read_as(f.data_type()))).collect();
+    let fields: Vec<Field> = plain
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.as_ref().clone().with_data_type(read_as(f.data_type())))
+        .collect();
     let schema = Arc::new(Schema::new_with_metadata(fields, plain.schema().metadata().clone()));
     ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new().with_schema(schema))
 }
@@ -93,11 +97,16 @@ pub async fn metadata(file: &FileRef) -> Result<Arc<ParquetMetaData>, ParquetErr
 /// Reads a footer and the time ranges of column `time`.
 pub async fn read(file: &FileRef, time: &str) -> Result<Footer, ParquetError> {
     let metadata = with_hint(metadata(file).await?)?;
-    let fields: Vec<Field> =
-        metadata.schema().fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable())).collect();
+    let fields: Vec<Field> = metadata
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable()))
+        .collect();
     let ranges = ranges(&metadata, time);
     let groups = metadata.metadata().row_groups().iter().enumerate();
-    let groups = groups.map(|(i, g)| Group { rows: g.num_rows() as u64, range: ranges.get(i).copied().flatten() });
+    let groups =
+        groups.map(|(i, g)| Group { rows: g.num_rows() as u64, range: ranges.get(i).copied().flatten() });
     Ok(Footer { groups: groups.collect(), schema: Arc::new(Schema::new(fields)) })
 }
 
@@ -144,7 +153,10 @@ impl AsyncFileReader for Remote {
         self.store.get_range(&self.path, range).map_err(external).boxed()
     }
 
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move { self.store.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
     }
 

@@ -13,9 +13,9 @@ use arrow::buffer::ScalarBuffer;
 use tidemill_engine::connector::ConnectorError;
 use tokio::runtime::Handle;
 
+use super::Layout;
 use super::position::At;
 use super::reader::{Inputs, Reader, times};
-use super::Layout;
 
 /// Files that may be open at once.
 const OPEN_MAX: usize = 1024;
@@ -175,8 +175,9 @@ impl Merge {
                 return Ok(());
             };
             cursor.times = match self.layout.time {
-                Some((column, scale)) => times(batch.column(column), scale, last)
-                    .ok_or_else(|| ConnectorError::fatal(&self.inputs[file].file.display, "its time column holds no times"))?,
+                Some((column, scale)) => times(batch.column(column), scale, last).ok_or_else(|| {
+                    ConnectorError::fatal(&self.inputs[file].file.display, "its time column holds no times")
+                })?,
                 None => vec![0; batch.num_rows()].into(),
             };
             cursor.batch = batch;
@@ -202,7 +203,9 @@ impl Merge {
         let times = &cursor.times[cursor.at..end];
         // The first row is the least of all; asking it again could only stop the merge.
         let run = times.iter().skip(1).take_while(|ts| {
-            first(**ts) && (**ts < next_opens || next_opens == i64::MAX) && (!ranged || (from..to).contains(*ts))
+            first(**ts)
+                && (**ts < next_opens || next_opens == i64::MAX)
+                && (!ranged || (from..to).contains(*ts))
         });
         1 + run.count()
     }

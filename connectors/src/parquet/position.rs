@@ -95,14 +95,17 @@ impl Hasher for Fnv {
 
 /// Reads a position back, against the files there are now: where to go on, and after how many rows.
 pub fn read(position: &Position, inputs: &[Input], merge: bool) -> Result<(At, u64), ConnectorError> {
-    let fail = |reason: String| Err(ConnectorError::Fatal(format!("cannot go on from the checkpoint: {reason}")));
+    let fail =
+        |reason: String| Err(ConnectorError::Fatal(format!("cannot go on from the checkpoint: {reason}")));
     let stored: Stored = match serde_json::from_value(position.clone()) {
         Ok(stored) => stored,
         Err(e) => return fail(format!("its position of the files is not readable: {e}")),
     };
     let here = |name: &String| inputs.iter().any(|i| i.file.name == *name);
     if let Some(gone) = stored.last.iter().chain(stored.open.keys()).find(|n| !here(n)) {
-        return fail(format!("file `{gone}` had been read and is no longer there; put it back, or start from none"));
+        return fail(format!(
+            "file `{gone}` had been read and is no longer there; put it back, or start from none"
+        ));
     }
     if stored.opened > inputs.len() || fingerprint(&inputs[..stored.opened]) != stored.files {
         let last = stored.last.first().map_or("", String::as_str);
@@ -111,7 +114,10 @@ pub fn read(position: &Position, inputs: &[Input], merge: bool) -> Result<(At, u
         ));
     }
     if merge && let Some(new) = inputs[stored.opened..].iter().find(|i| i.first_ts <= stored.ts) {
-        return fail(format!("new file `{}` begins before the rows already read; start from none to read it", new.file.name));
+        return fail(format!(
+            "new file `{}` begins before the rows already read; start from none to read it",
+            new.file.name
+        ));
     }
     Ok((At { opened: stored.opened, open: stored.open, ts: stored.ts }, stored.row))
 }

@@ -60,8 +60,9 @@ impl Reader {
         let metadata = footer::with_hint(plain).map_err(fail)?;
         let names: Vec<&str> = layout.schema.fields().iter().map(|f| f.name().as_str()).collect();
         let file_schema = metadata.schema().clone();
-        let roots: Vec<usize> =
-            (0..file_schema.fields().len()).filter(|i| names.contains(&file_schema.field(*i).name().as_str())).collect();
+        let roots: Vec<usize> = (0..file_schema.fields().len())
+            .filter(|i| names.contains(&file_schema.field(*i).name().as_str()))
+            .collect();
         let order = names
             .iter()
             .map(|name| roots.iter().position(|r| file_schema.field(*r).name() == name))
@@ -70,7 +71,8 @@ impl Reader {
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
         let rows = match &input.file.place {
             Place::Local(path) => {
-                let file = std::fs::File::open(path).map_err(|e| ConnectorError::fatal(format!("cannot open `{display}`"), e))?;
+                let file = std::fs::File::open(path)
+                    .map_err(|e| ConnectorError::fatal(format!("cannot open `{display}`"), e))?;
                 let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
                     .with_batch_size(batch_rows)
                     .with_projection(mask)
@@ -79,11 +81,12 @@ impl Reader {
                 Rows::Local(builder.build().map_err(fail)?)
             }
             Place::Remote(store, path) => {
-                let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(Remote::new(store, path), metadata)
-                    .with_batch_size(batch_rows)
-                    .with_projection(mask)
-                    .with_row_groups(groups)
-                    .with_offset(skip as usize);
+                let builder =
+                    ParquetRecordBatchStreamBuilder::new_with_metadata(Remote::new(store, path), metadata)
+                        .with_batch_size(batch_rows)
+                        .with_projection(mask)
+                        .with_row_groups(groups)
+                        .with_offset(skip as usize);
                 Rows::Remote(Box::new(builder.build().map_err(fail)?), runtime.clone())
             }
         };

@@ -54,7 +54,9 @@ fn ts(read: &PartitionRead) -> Vec<i64> {
 async fn overlapping_files_merge_as_a_sort_by_time_then_name_does() {
     let folder = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
-    for (name, start, step, n) in [("c", 0, 3, 400), ("a", 100, 2, 300), ("b", 100, 2, 300), ("z", 5000, 1, 100), ("y", 699, 7, 30)] {
+    for (name, start, step, n) in
+        [("c", 0, 3, 400), ("a", 100, 2, 300), ("b", 100, 2, 300), ("z", 5000, 1, 100), ("y", 699, 7, 30)]
+    {
         let times: Vec<i64> = (0..n).map(|i| start + i * step).collect();
         write(&folder.path().join(format!("{name}.parquet")), &times, name, 64);
         expected.extend(times.iter().map(|t| (*t, name.to_owned())));
@@ -108,7 +110,9 @@ async fn problems_name_the_file_and_the_column() {
         ("price", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
     ])
     .unwrap();
-    let mut writer = ArrowWriter::try_new(std::fs::File::create(base.join("b.parquet")).unwrap(), batch.schema(), None).unwrap();
+    let mut writer =
+        ArrowWriter::try_new(std::fs::File::create(base.join("b.parquet")).unwrap(), batch.schema(), None)
+            .unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     let differ = problems(json!({"url": "*.parquet"})).await;
@@ -117,8 +121,12 @@ async fn problems_name_the_file_and_the_column() {
     let many = problems(with).await;
     assert_eq!(many.len(), 3, "{many:?}");
     assert!(many[1].contains("did you mean `price`?"), "{many:?}");
-    let column = problems(json!({"url": "a.parquet", "time": "symbol", "from": "2020-01-01T00:00:00Z"})).await;
-    assert_eq!(column, ["time: column `symbol` is symbol, not a time (name the event time column, or use `order: name`)"]);
+    let column =
+        problems(json!({"url": "a.parquet", "time": "symbol", "from": "2020-01-01T00:00:00Z"})).await;
+    assert_eq!(
+        column,
+        ["time: column `symbol` is symbol, not a time (name the event time column, or use `order: name`)"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +141,10 @@ async fn damaged_files_are_named() {
     // Cut off: the footer is gone, the plan says so.
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let cut = plan(json!({"url": "a.parquet"}), folder.path()).await.err().unwrap();
-    assert!(cut[0].starts_with("url: cannot read `") && cut[0].contains("a.parquet`: the file is damaged"), "{cut:?}");
+    assert!(
+        cut[0].starts_with("url: cannot read `") && cut[0].contains("a.parquet`: the file is damaged"),
+        "{cut:?}"
+    );
     // Zeros in the middle: the footer is fine, the rows are not.
     let mut holed = whole.clone();
     let middle = holed.len() / 4..holed.len() * 3 / 4;
@@ -141,7 +152,10 @@ async fn damaged_files_are_named() {
     std::fs::write(&path, &holed).unwrap();
     let planned = plan(json!({"url": "a.parquet"}), folder.path()).await.unwrap();
     let error = read_source(&planned.source, &planned.columns, Drive::default()).await.unwrap_err();
-    assert!(matches!(&error, ConnectorError::Fatal(m) if m.contains("a.parquet`: the file is damaged")), "{error}");
+    assert!(
+        matches!(&error, ConnectorError::Fatal(m) if m.contains("a.parquet`: the file is damaged")),
+        "{error}"
+    );
     // Cut off between plan and run.
     std::fs::write(&path, &whole).unwrap();
     let planned = plan(json!({"url": "a.parquet"}), folder.path()).await.unwrap();
@@ -165,7 +179,9 @@ async fn a_changed_list_of_files_is_noticed() {
     let go_on = async || {
         let planned = plan(with.clone(), base).await.unwrap();
         let restored = BTreeMap::from([(0, position.2.clone())]);
-        read_source(&planned.source, &planned.columns, Drive { restored, ..Drive::default() }).await.map(|mut r| r.remove(&0).unwrap())
+        read_source(&planned.source, &planned.columns, Drive { restored, ..Drive::default() })
+            .await
+            .map(|mut r| r.remove(&0).unwrap())
     };
     // A file that comes after is read.
     write(&base.join("d.parquet"), &(300..310).collect::<Vec<_>>(), "d", 10);
@@ -173,7 +189,7 @@ async fn a_changed_list_of_files_is_noticed() {
     // One that begins before is not merged in behind the reader's back.
     write(&base.join("e.parquet"), &[120, 330], "e", 10);
     let error = go_on().await.unwrap_err().to_string();
-    assert!(error.contains("cannot go on from the checkpoint") , "{error}");
+    assert!(error.contains("cannot go on from the checkpoint"), "{error}");
     std::fs::remove_file(base.join("e.parquet")).unwrap();
     // One that was read and is gone.
     std::fs::remove_file(base.join("a.parquet")).unwrap();
@@ -198,13 +214,22 @@ async fn four_real_days_are_one_ordered_stream() {
     let mut alone = Vec::new();
     for day in ["07", "08", "09", "10"] {
         let file = std::fs::File::open(data.join(format!("equities/trades_201310{day}.parquet"))).unwrap();
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+            .unwrap()
+            .build()
+            .unwrap();
         alone.extend(reader.map(|b| unpacked(&b.unwrap())));
     }
     let alone = arrow::compute::concat_batches(&alone[0].schema(), &alone).unwrap();
     assert_eq!(read.rows.num_rows(), alone.num_rows());
     for name in ["ts", "symbol", "price", "size"] {
-        let as_text = |b: &RecordBatch| arrow::compute::cast(b.column_by_name(name).unwrap(), read.rows.column_by_name(name).unwrap().data_type()).unwrap();
+        let as_text = |b: &RecordBatch| {
+            arrow::compute::cast(
+                b.column_by_name(name).unwrap(),
+                read.rows.column_by_name(name).unwrap().data_type(),
+            )
+            .unwrap()
+        };
         assert!(as_text(&read.rows) == as_text(&alone), "{name}");
     }
 }

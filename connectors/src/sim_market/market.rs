@@ -108,7 +108,8 @@ impl Market {
             first_price: params.price,
             tick: params.tick,
             // 100.07, not 100.07000000000001.
-            ticks_per_unit: ((1.0 / params.tick - per_unit).abs() < 1e-6 && per_unit >= 1.0).then_some(per_unit),
+            ticks_per_unit: ((1.0 / params.tick - per_unit).abs() < 1e-6 && per_unit >= 1.0)
+                .then_some(per_unit),
             lot: params.lot,
             half_spread: params.spread / 2.0,
             row: 0,

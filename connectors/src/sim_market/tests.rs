@@ -32,9 +32,14 @@ async fn every_kind_of_market_goes_on_where_it_stood() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prices_move_as_the_regime_says() {
     let regimes = json!([{"name": "only", "volatility": 0.02, "lasts": "1h"}]);
-    let plan = plan(json!({"symbols": ["X"], "rate": 1, "duration": "1d", "regimes": regimes, "spread": 0, "tick": 1e-6})).await.unwrap();
+    let plan = plan(
+        json!({"symbols": ["X"], "rate": 1, "duration": "1d", "regimes": regimes, "spread": 0, "tick": 1e-6}),
+    )
+    .await
+    .unwrap();
     let read = read_source(&plan.source, &plan.columns, Drive::default()).await.unwrap();
-    let price = read[&0].rows.column_by_name("price").unwrap().as_primitive::<Float64Type>().values().to_vec();
+    let price =
+        read[&0].rows.column_by_name("price").unwrap().as_primitive::<Float64Type>().values().to_vec();
     let returns: Vec<f64> = price.windows(2).map(|w| (w[1] / w[0]).ln()).collect();
     let n = returns.len() as f64;
     let mean = returns.iter().sum::<f64>() / n;
@@ -46,8 +51,10 @@ async fn prices_move_as_the_regime_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prices_are_on_the_grid_and_the_book_is_never_crossed() {
     let plan = plan(json!({"emit": "quotes", "rows": 50_000, "count": 3, "price": 2.0})).await.unwrap();
-    let rows = read_source(&plan.source, &plan.columns, Drive::default()).await.unwrap().remove(&0).unwrap().rows;
-    let values = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().values().to_vec();
+    let rows =
+        read_source(&plan.source, &plan.columns, Drive::default()).await.unwrap().remove(&0).unwrap().rows;
+    let values =
+        |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().values().to_vec();
     for (bid, ask) in values("bid").into_iter().zip(values("ask")) {
         assert!(bid > 0.0 && bid < ask, "{bid} {ask}");
         assert_eq!((bid * 100.0).round() / 100.0, bid);
@@ -72,7 +79,9 @@ async fn an_endless_or_slow_market_stops_when_asked() {
     let paced = plan(json!({"pace": "1000x", "duration": "1m"})).await.unwrap();
     let fast = plan(json!({"duration": "1m"})).await.unwrap();
     assert!(paced.bounded && !plan(json!({})).await.unwrap().bounded);
-    let read = async |p: SourcePlan| read_source(&p.source, &p.columns, Drive::default()).await.unwrap().remove(&0).unwrap();
+    let read = async |p: SourcePlan| {
+        read_source(&p.source, &p.columns, Drive::default()).await.unwrap().remove(&0).unwrap()
+    };
     assert!(read(paced).await.rows == read(fast).await.rows);
 }
 

@@ -46,6 +46,9 @@ pub enum Reason {
     Stop,
     /// All sources had ended.
     End,
+    /// The run has let go of everything after its end; the next one begins from nothing. (A run
+    /// killed between `End` and this goes on, and ends again without having written anything.)
+    Closed,
 }
 
 /// Where a source stood.

@@ -44,7 +44,9 @@ impl NodeState {
         if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*sum) {
             return Err(Damaged("its checksum does not match".into()));
         }
-        let body = body.strip_prefix(MAGIC).ok_or_else(|| Damaged("it is not a state file of this version".into()))?;
+        let body = body
+            .strip_prefix(MAGIC)
+            .ok_or_else(|| Damaged("it is not a state file of this version".into()))?;
         let (body, len) = body.split_last_chunk::<8>().ok_or_else(cut)?;
         let plain = zstd::bulk::decompress(body, u64::from_le_bytes(*len) as usize)
             .map_err(|e| Damaged(e.to_string()))?;
@@ -58,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_file_reads_back_and_any_changed_byte_is_noticed() {
-        let state = NodeState { groups: vec![(3, vec![1, 2, 3]), (900, vec![])], held: vec![vec![vec![9; 100]]] };
+        let state =
+            NodeState { groups: vec![(3, vec![1, 2, 3]), (900, vec![])], held: vec![vec![vec![9; 100]]] };
         let bytes = state.encode().unwrap();
         let back = NodeState::decode(&bytes).unwrap();
         assert_eq!((back.groups, back.held), (state.groups, state.held));

@@ -1,8 +1,8 @@
 //! Reads and writes checkpoints on object storage, and fences older runs.
 
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
-use futures::TryStreamExt;
 
 use crate::checkpoint::manifest::Manifest;
 use crate::storage::Location;
@@ -34,7 +34,10 @@ impl std::str::FromStr for StartFrom {
         match text {
             "latest" => Ok(Self::Latest),
             "none" => Ok(Self::None),
-            id => id.parse().map(Self::Id).map_err(|_| format!("`{id}` is not latest, none or a checkpoint's id")),
+            id => id
+                .parse()
+                .map(Self::Id)
+                .map_err(|_| format!("`{id}` is not latest, none or a checkpoint's id")),
         }
     }
 }
@@ -53,7 +56,9 @@ pub enum CheckpointError {
         reason: String,
     },
     /// Another run has written the manifest that this one was about to write.
-    #[error("fenced: generation {newer} of job `{job}` has taken over (this is generation {own}); this run stops")]
+    #[error(
+        "fenced: generation {newer} of job `{job}` has taken over (this is generation {own}); this run stops"
+    )]
     Fenced {
         /// The job.
         job: String,
@@ -145,8 +150,21 @@ impl CheckpointStore {
         let what = format!("commit checkpoint {}", manifest.id);
         let body = serde_json::to_vec_pretty(manifest).map_err(|e| self.failed(&what, &e))?;
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self.location.store.put_opts(&self.manifest_path(manifest.id), PutPayload::from(body), options).await {
-            Ok(_) => Ok(()),
+        match self
+            .location
+            .store
+            .put_opts(&self.manifest_path(manifest.id), PutPayload::from(body), options)
+            .await
+        {
+            // The id was free because it has been pruned: newer runs are far ahead already.
+            Ok(_) => match self.ids().await?.last() {
+                Some(last) if *last > manifest.id => Err(CheckpointError::Fenced {
+                    job: self.job.clone(),
+                    newer: self.manifest(*last).await?.map_or(0, |m| m.generation),
+                    own: manifest.generation,
+                }),
+                _ => Ok(()),
+            },
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 let winner = self.manifest(manifest.id).await?;
                 match winner {
@@ -164,7 +182,14 @@ impl CheckpointStore {
     }
 
     /// Writes a state file; its path in the job's folder.
-    pub async fn put_state(&self, id: u64, generation: u64, node: &str, worker: usize, bytes: Vec<u8>) -> Result<String, CheckpointError> {
+    pub async fn put_state(
+        &self,
+        id: u64,
+        generation: u64,
+        node: &str,
+        worker: usize,
+        bytes: Vec<u8>,
+    ) -> Result<String, CheckpointError> {
         let path = format!("state/{id:020}/{generation}-{node}-{worker}.bin");
         let put = self.location.store.put(&self.at(&path), PutPayload::from(bytes)).await;
         put.map_err(|e| self.failed(format!("write the state of `{node}`"), &e))?;
@@ -247,5 +272,8 @@ mod tests {
             store.prune().await.unwrap();
         }
         assert_eq!(store.ids().await.unwrap(), [4, 5]);
+        // A zombie from before finds its id free again, and is fenced all the same.
+        let lost = store.commit(&manifest(3, 1)).await.unwrap_err();
+        assert!(matches!(lost, CheckpointError::Fenced { newer: 2, own: 1, .. }), "{lost}");
     }
 }

@@ -116,7 +116,11 @@ impl Decoder {
     }
 
     /// Like [`push`](Self::push), and `accept` must find the row right too.
-    pub fn push_if(&mut self, raw: &[u8], accept: impl FnOnce(&Staged) -> Result<(), String>) -> Result<(), String> {
+    pub fn push_if(
+        &mut self,
+        raw: &[u8],
+        accept: impl FnOnce(&Staged) -> Result<(), String>,
+    ) -> Result<(), String> {
         self.row.cells.fill(Cell::Missing);
         self.row.text.clear();
         self.row.reason = None;
@@ -127,7 +131,9 @@ impl Decoder {
         }
         for (column, cell) in self.columns.iter().zip(&self.row.cells) {
             match cell {
-                Cell::Missing if !column.nullable => return Err(format!("column `{}` is missing", column.name)),
+                Cell::Missing if !column.nullable => {
+                    return Err(format!("column `{}` is missing", column.name));
+                }
                 Cell::Null if !column.nullable => return Err(format!("column `{}` is null", column.name)),
                 _ => {}
             }
@@ -404,9 +410,9 @@ impl<'de> Visitor<'de> for Value<'_> {
             Kind::F64 => v.parse::<f64>().ok().filter(|v| v.is_finite()).map(Cell::F64),
             Kind::I64 => v.parse().ok().map(Cell::I64),
             Kind::U64 => v.parse().ok().map(Cell::U64),
-            Kind::Time => time::parse_rfc3339(v)
-                .or_else(|| time::parse_decimal(v, self.row.unit_ns))
-                .map(Cell::I64),
+            Kind::Time => {
+                time::parse_rfc3339(v).or_else(|| time::parse_decimal(v, self.row.unit_ns)).map(Cell::I64)
+            }
             Kind::Date => time::parse_date(v).map(|days| Cell::I64(i64::from(days))),
             Kind::Bool => None,
         };
@@ -493,10 +499,22 @@ mod tests {
             ("7", "expected a JSON object, found the number 7"),
             (r#"{"ts":1,"symbol":"A","price":1}"#, "column `size` is missing"),
             (r#"{"ts":1,"symbol":null,"price":1,"size":1}"#, "column `symbol` is null"),
-            (r#"{"ts":1,"symbol":5,"price":1,"size":1}"#, "column `symbol`: expected text, found the number 5"),
-            (r#"{"ts":1,"symbol":"A","price":"NaN","size":1}"#, "column `price`: expected f64, found the text \"NaN\""),
-            (r#"{"ts":1,"symbol":"A","price":"-Infinity","size":1}"#, "column `price`: expected f64, found the text \"-Infinity\""),
-            (r#"{"ts":1,"symbol":"A","price":"1e999","size":1}"#, "column `price`: expected f64, found the text \"1e999\""),
+            (
+                r#"{"ts":1,"symbol":5,"price":1,"size":1}"#,
+                "column `symbol`: expected text, found the number 5",
+            ),
+            (
+                r#"{"ts":1,"symbol":"A","price":"NaN","size":1}"#,
+                "column `price`: expected f64, found the text \"NaN\"",
+            ),
+            (
+                r#"{"ts":1,"symbol":"A","price":"-Infinity","size":1}"#,
+                "column `price`: expected f64, found the text \"-Infinity\"",
+            ),
+            (
+                r#"{"ts":1,"symbol":"A","price":"1e999","size":1}"#,
+                "column `price`: expected f64, found the text \"1e999\"",
+            ),
             (r#"{"ts":1,"symbol":"A","price":{},"size":1}"#, "column `price`: expected f64, found an object"),
             (r#"{"ts":1,"symbol":"A","price":true,"size":1}"#, "column `price`: expected f64, found true"),
             (
@@ -510,7 +528,11 @@ mod tests {
         ] {
             assert_eq!(d.push(raw.as_bytes()).unwrap_err(), reason, "{raw}");
         }
-        for raw in [r#"{"ts":1,"symbol":"A","price":NaN,"size":1}"#, &format!("{good}{good}"), "{\"ts\":1,\"symbol\":\"\u{1}"] {
+        for raw in [
+            r#"{"ts":1,"symbol":"A","price":NaN,"size":1}"#,
+            &format!("{good}{good}"),
+            "{\"ts\":1,\"symbol\":\"\u{1}",
+        ] {
             assert!(d.push(raw.as_bytes()).unwrap_err().starts_with("not valid JSON: "), "{raw}");
         }
         assert!(d.push(b"{\"symbol\":\"\xff\"}").is_err());
@@ -523,9 +545,16 @@ mod tests {
     #[test]
     fn integers_dates_and_nulls() {
         let mut d = decoder(r#"{"i":"i64?","u":"u64","d":"date?","b":"bool?"}"#, TimeUnitName::Ns);
-        d.push(br#"{"i":"-9223372036854775808","u":18446744073709551615,"d":"1969-12-31","b":false}"#).unwrap();
+        d.push(br#"{"i":"-9223372036854775808","u":18446744073709551615,"d":"1969-12-31","b":false}"#)
+            .unwrap();
         d.push(br#"{"i":1e3,"u":"7","d":null}"#).unwrap();
-        for bad in [r#"{"u":-1}"#, r#"{"u":1.5}"#, r#"{"u":18446744073709551616}"#, r#"{"u":1,"d":"2024-02-30"}"#, r#"{"u":1,"b":"true"}"#] {
+        for bad in [
+            r#"{"u":-1}"#,
+            r#"{"u":1.5}"#,
+            r#"{"u":18446744073709551616}"#,
+            r#"{"u":1,"d":"2024-02-30"}"#,
+            r#"{"u":1,"b":"true"}"#,
+        ] {
             assert!(d.push(bad.as_bytes()).is_err(), "{bad}");
         }
         let rows = d.finish();

@@ -152,7 +152,8 @@ impl<'a> Column<'a> {
 }
 
 fn json<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("numbers and text have a JSON form, and memory takes every write");
+    serde_json::to_writer(out, value)
+        .expect("numbers and text have a JSON form, and memory takes every write");
 }
 
 impl Encoder {
@@ -239,7 +240,9 @@ fn write(column: &Column, row: usize, out: &mut Vec<u8>, times: &mut TimeWriter,
             out.extend_from_slice(values.value_as_string(row).as_bytes());
             out.push(b'"');
         }
-        Column::Symbol(codes, ranges, escaped) => out.extend_from_slice(&escaped[ranges[codes[row] as usize].clone()]),
+        Column::Symbol(codes, ranges, escaped) => {
+            out.extend_from_slice(&escaped[ranges[codes[row] as usize].clone()])
+        }
         Column::Integer(formatter) | Column::Other(formatter) => {
             text.clear();
             match write!(text, "{}", formatter.value(row)) {
@@ -280,7 +283,9 @@ mod tests {
             Arc::new(Field::new("symbol", row::symbol_type(), true)),
         ]);
         let symbols: DictionaryArray<Int32Type> = vec![Some("a\"b"), None, Some("ü")].into_iter().collect();
-        let cash = Decimal128Array::from(vec![1, -1_500_000_000_000_000_000, 0]).with_precision_and_scale(38, 18).unwrap();
+        let cash = Decimal128Array::from(vec![1, -1_500_000_000_000_000_000, 0])
+            .with_precision_and_scale(38, 18)
+            .unwrap();
         let rows = RecordBatch::try_new(
             schema.clone(),
             vec![

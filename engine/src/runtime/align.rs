@@ -41,7 +41,12 @@ impl Align {
 
     /// Takes a batch; gives it back where it is to be processed now, and the number of rows left
     /// out because a key was null.
-    pub fn accept(&mut self, time: Time, port: usize, batch: RecordBatch) -> Result<(Option<Ready>, u64), ArrowError> {
+    pub fn accept(
+        &mut self,
+        time: Time,
+        port: usize,
+        batch: RecordBatch,
+    ) -> Result<(Option<Ready>, u64), ArrowError> {
         if time.epoch > self.epoch {
             self.stash.push_back((time, port, batch));
             return Ok((None, 0));
@@ -87,7 +92,8 @@ impl Align {
     pub fn next_epoch(&mut self) -> Vec<(Time, usize, RecordBatch)> {
         self.epoch += 1;
         let epoch = self.epoch;
-        let (now, later) = std::mem::take(&mut self.stash).into_iter().partition(|(time, ..)| time.epoch <= epoch);
+        let (now, later) =
+            std::mem::take(&mut self.stash).into_iter().partition(|(time, ..)| time.epoch <= epoch);
         self.stash = later;
         Vec::from_iter::<VecDeque<_>>(now)
     }
@@ -106,7 +112,9 @@ impl Align {
     pub fn restore(&mut self, port: usize, batch: RecordBatch) -> Result<(), ArrowError> {
         match self.ports.get_mut(port).and_then(|p| p.hold.as_mut()) {
             Some(hold) => hold.insert(batch),
-            None => Err(ArrowError::InvalidArgumentError("a checkpoint holds rows for an input that holds none".into())),
+            None => Err(ArrowError::InvalidArgumentError(
+                "a checkpoint holds rows for an input that holds none".into(),
+            )),
         }
     }
 }

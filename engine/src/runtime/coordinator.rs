@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 use tokio::sync::mpsc;
 
-use crate::checkpoint::manifest::{Manifest, Reason, SourceState};
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::manifest::{Manifest, Reason, SourceState};
 use crate::clock::Stopwatch;
 use crate::registry::Role;
 use crate::runtime::control::{Ack, Command, Report, Shared, partition_states, state_file};
@@ -26,6 +26,8 @@ pub struct Coordinator {
     stop_asked: bool,
     open: Option<Open>,
     failures: u32,
+    /// The last checkpoint is committed: there is nothing left to do.
+    closed: bool,
     commits: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
 }
 
@@ -50,6 +52,7 @@ impl Coordinator {
             stop_asked: false,
             open: None,
             failures: 0,
+            closed: false,
             commits: mpsc::unbounded_channel(),
             shared,
         }
@@ -82,6 +85,7 @@ impl Coordinator {
                     commands.push(Command::Committed { id });
                     if matches!(reason, Reason::Stop | Reason::End) {
                         commands.push(Command::Close);
+                        self.closed = true;
                         return commands;
                     }
                 }
@@ -92,13 +96,15 @@ impl Coordinator {
         if complete {
             self.commit();
         }
-        if self.open.is_none() {
+        if self.open.is_none() && !self.closed {
             let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source).count();
             let reason = if self.stop_asked {
                 Some(Reason::Stop)
             } else if self.ended.len() == sources * self.peers {
                 Some(Reason::End)
-            } else if self.shared.store.is_some() && self.since_last.elapsed() >= self.shared.options.checkpoint_every {
+            } else if self.shared.store.is_some()
+                && self.since_last.elapsed() >= self.shared.options.checkpoint_every
+            {
                 Some(Reason::Interval)
             } else {
                 None
@@ -107,7 +113,13 @@ impl Coordinator {
                 let id = self.next_id;
                 self.next_id += 1;
                 tracing::debug!(id, ?reason, "checkpoint begins");
-                self.open = Some(Open { id, reason, acks: Vec::new(), watch: self.shared.clock.start(), committing: false });
+                self.open = Some(Open {
+                    id,
+                    reason,
+                    acks: Vec::new(),
+                    watch: self.shared.clock.start(),
+                    committing: false,
+                });
                 commands.push(Command::Checkpoint { id, halt: reason == Reason::Stop });
             }
         }
@@ -125,7 +137,11 @@ impl Coordinator {
         let id = open.id;
         let reason = open.reason;
         if let Some(broken) = open.acks.iter().find_map(|ack| ack.error.clone()) {
-            let error = CheckpointError::Storage { what: format!("write checkpoint {id}"), place: self.place(), reason: broken };
+            let error = CheckpointError::Storage {
+                what: format!("write checkpoint {id}"),
+                place: self.place(),
+                reason: broken,
+            };
             let _ = self.commits.0.send((id, reason, Err(error)));
             return;
         }
@@ -140,7 +156,13 @@ impl Coordinator {
             };
             crate::fault::point("after-manifest");
             if outcome.is_ok() {
-                tracing::debug!(id, ms = took.as_millis() as u64, bytes = manifest.state_bytes(), keys = manifest.state_keys(), "checkpoint committed");
+                tracing::debug!(
+                    id,
+                    ms = took.as_millis() as u64,
+                    bytes = manifest.state_bytes(),
+                    keys = manifest.state_keys(),
+                    "checkpoint committed"
+                );
             }
             let _ = tx.send((id, reason, outcome));
             if let Some(store) = store
@@ -181,6 +203,13 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         state: BTreeMap::new(),
         sinks: BTreeMap::new(),
     };
+    // Partitions that no instance has announced yet are where they were. Instances cannot say that:
+    // none knows whether another has announced and moved on.
+    for (name, source) in shared.start.manifest.iter().flat_map(|m| &m.sources) {
+        if shared.plan.nodes.iter().any(|n| n.role == Role::Source && n.name == *name) {
+            manifest.sources.insert(name.clone(), source.clone());
+        }
+    }
     for ack in acks {
         let node = &shared.plan.nodes[ack.node];
         match node.role {
@@ -189,7 +218,10 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
                 source.partitions.extend(partition_states(ack));
             }
             Role::Sink => {
-                let parts = ack.sinks.iter().map(|(shard, text)| (*shard, serde_json::from_str(text).unwrap_or_default()));
+                let parts = ack
+                    .sinks
+                    .iter()
+                    .map(|(shard, text)| (*shard, serde_json::from_str(text).unwrap_or_default()));
                 manifest.sinks.entry(node.name.clone()).or_default().extend(parts);
             }
             Role::Operator => {}

@@ -69,7 +69,12 @@ pub fn shard(group: u16, shards: usize) -> usize {
 }
 
 impl Distributor<Rows> for ByKey {
-    fn partition<T: Clone, P: Push<Message<T, Rows>>>(&mut self, container: &mut Rows, stamp: &Stamp<T>, pushers: &mut [P]) {
+    fn partition<T: Clone, P: Push<Message<T, Rows>>>(
+        &mut self,
+        container: &mut Rows,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
         let Some(batch) = container.take() else { return };
         for (worker, part) in self.split(&batch) {
             Message::push_at(&mut Rows::from(part), stamp.clone(), &mut pushers[worker]);

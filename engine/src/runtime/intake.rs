@@ -47,7 +47,12 @@ pub struct Taken {
 
 impl Intake {
     /// For a source with `columns` and `options`, into a stream of `schema`.
-    pub fn new(columns: &SchemaRef, schema: &SchemaRef, options: &SourceOptions, ts_range: (i64, i64)) -> Result<Self, ArrowError> {
+    pub fn new(
+        columns: &SchemaRef,
+        schema: &SchemaRef,
+        options: &SourceOptions,
+        ts_range: (i64, i64),
+    ) -> Result<Self, ArrowError> {
         let event_time = columns.index_of(&options.event_time)?;
         let user = schema.fields().iter().skip(row::SYSTEM_COLUMNS);
         Ok(Self {
@@ -73,7 +78,8 @@ impl Intake {
             t if t.is_integer() => {
                 let ints = cast(column, &DataType::Int64)?;
                 let ints = ints.as_primitive::<Int64Type>();
-                let scaled: Vec<i64> = ints.values().iter().map(|v| v.checked_mul(self.unit_ns).unwrap_or(i64::MAX)).collect();
+                let scaled: Vec<i64> =
+                    ints.values().iter().map(|v| v.checked_mul(self.unit_ns).unwrap_or(i64::MAX)).collect();
                 (scaled, ints.nulls().cloned())
             }
             _ => {
@@ -132,7 +138,13 @@ impl Intake {
                 let ts = times[row];
                 if valid.as_ref().is_some_and(|v| !v[row]) {
                     mask[row] = false;
-                    refused.push(self.letter(&chunk.rows, row, seqs.value(row), letter_ts(newest), self.range_reason(&chunk.rows, row)));
+                    refused.push(self.letter(
+                        &chunk.rows,
+                        row,
+                        seqs.value(row),
+                        letter_ts(newest),
+                        self.range_reason(&chunk.rows, row),
+                    ));
                     continue;
                 }
                 let watermark = self.watermark(newest);
@@ -143,8 +155,17 @@ impl Intake {
                         LatePolicy::Drop => mask[row] = false,
                         LatePolicy::Divert => {
                             mask[row] = false;
-                            let reason = format!("late: {} behind the newest row", crate::duration::Span::from_ns(newest - ts));
-                            diverted.push(self.letter(&chunk.rows, row, seqs.value(row), letter_ts(newest), reason));
+                            let reason = format!(
+                                "late: {} behind the newest row",
+                                crate::duration::Span::from_ns(newest - ts)
+                            );
+                            diverted.push(self.letter(
+                                &chunk.rows,
+                                row,
+                                seqs.value(row),
+                                letter_ts(newest),
+                                reason,
+                            ));
                         }
                     }
                 }
@@ -190,6 +211,12 @@ impl Intake {
             };
             fields.insert(field.name().clone(), value);
         }
-        DeadLetter { ts, seq, reason, key: None, raw: serde_json::Value::Object(fields).to_string().into_bytes() }
+        DeadLetter {
+            ts,
+            seq,
+            reason,
+            key: None,
+            raw: serde_json::Value::Object(fields).to_string().into_bytes(),
+        }
     }
 }

@@ -120,7 +120,9 @@ pub enum JobError {
         reason: String,
     },
     /// Input that could not become a row, with `on_error: fail`.
-    #[error("`{node}`, partition {partition}, position {position}: {reason} (set on_error to skip or dead_letter to go on without such input)")]
+    #[error(
+        "`{node}`, partition {partition}, position {position}: {reason} (set on_error to skip or dead_letter to go on without such input)"
+    )]
     BadInput {
         /// The source.
         node: String,
@@ -201,7 +203,12 @@ impl Plan {
 }
 
 /// Finds where a run begins and takes over the job: from then on older runs are fenced.
-pub async fn begin(plan: &Plan, store: Option<&CheckpointStore>, from: StartFrom, clock: &Clock) -> Result<Start, JobError> {
+pub async fn begin(
+    plan: &Plan,
+    store: Option<&CheckpointStore>,
+    from: StartFrom,
+    clock: &Clock,
+) -> Result<Start, JobError> {
     let Some(store) = store else {
         let now = (clock.now_ns() / 1_000_000).max(1) as u64;
         return Ok(Start { generation: now, run: now, fresh: true, checkpoint: 0, epoch: 1, manifest: None });
@@ -216,7 +223,7 @@ pub async fn begin(plan: &Plan, store: Option<&CheckpointStore>, from: StartFrom
         let chosen: Option<Manifest> = match from {
             StartFrom::None => None,
             StartFrom::Latest => match &last {
-                Some(m) if m.reason == Reason::End => {
+                Some(m) if m.reason == Reason::Closed => {
                     tracing::info!(checkpoint = m.id, "the last run had ended: this one begins from nothing");
                     None
                 }
@@ -266,7 +273,9 @@ pub async fn begin(plan: &Plan, store: Option<&CheckpointStore>, from: StartFrom
         mark.committed_at = rfc3339(clock.now_ns());
         mark.graph = crate::plan::describe(plan);
         match store.commit(&mark).await {
-            Ok(()) => return Ok(Start { generation, run, fresh, checkpoint, epoch: id + 1, manifest: Some(mark) }),
+            Ok(()) => {
+                return Ok(Start { generation, run, fresh, checkpoint, epoch: id + 1, manifest: Some(mark) });
+            }
             // An older run committed in between: look again.
             Err(CheckpointError::Fenced { .. }) => continue,
             Err(e) => return Err(storage(e)),
@@ -274,13 +283,37 @@ pub async fn begin(plan: &Plan, store: Option<&CheckpointStore>, from: StartFrom
     }
 }
 
+/// Notes that the run of `generation` has ended and has closed its sinks, if that is how it came to
+/// its end.
+pub async fn close(store: &CheckpointStore, generation: u64, clock: &Clock) -> Result<(), JobError> {
+    let storage = |e: CheckpointError| JobError::Checkpoint(e.to_string());
+    let Some(id) = store.ids().await.map_err(storage)?.last().copied() else { return Ok(()) };
+    match store.manifest(id).await.map_err(storage)? {
+        Some(m) if m.generation == generation && m.reason == Reason::End => {
+            crate::fault::point("ended");
+            let committed_at = rfc3339(clock.now_ns());
+            let mark = Manifest { id: id + 1, reason: Reason::Closed, committed_at, ..m };
+            store.commit(&mark).await.map_err(storage)
+        }
+        // It was told to stop, or a newer run has taken over.
+        _ => Ok(()),
+    }
+}
+
 /// Runs a graph until it ends, fails for good, or `stop` is cancelled (it then takes a last
 /// checkpoint). Blocks; connectors run on `tokio`.
-pub fn run(plan: Arc<Plan>, options: &RunOptions, metrics: Metrics, tokio: &Handle, stop: CancellationToken) -> Result<(), JobError> {
+pub fn run(
+    plan: Arc<Plan>,
+    options: &RunOptions,
+    metrics: Metrics,
+    tokio: &Handle,
+    stop: CancellationToken,
+) -> Result<(), JobError> {
     let store = match &options.checkpoints {
         None => None,
         Some(c) => {
-            let location = crate::storage::open(&c.url, &c.base).map_err(|e| JobError::Checkpoint(e.to_string()))?;
+            let location =
+                crate::storage::open(&c.url, &c.base).map_err(|e| JobError::Checkpoint(e.to_string()))?;
             Some(CheckpointStore::new(location, &plan.job, c.keep))
         }
     };
@@ -292,10 +325,20 @@ pub fn run(plan: Arc<Plan>, options: &RunOptions, metrics: Metrics, tokio: &Hand
             None => tokio.block_on(begin(&plan, store.as_ref(), from, &options.clock))?,
         };
         let committed = metrics.checkpoints();
-        let error = match once(plan.clone(), options, metrics.clone(), tokio, stop.clone(), store.clone(), start) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
+        let generation = start.generation;
+        let error =
+            match once(plan.clone(), options, metrics.clone(), tokio, stop.clone(), store.clone(), start) {
+                Ok(()) => {
+                    return match &store {
+                        // The processes of a cluster end together.
+                        Some(store) if options.cluster.is_none() => {
+                            tokio.block_on(close(store, generation, &options.clock))
+                        }
+                        _ => Ok(()),
+                    };
+                }
+                Err(error) => error,
+            };
         if metrics.checkpoints() > committed {
             attempt = 0;
         }

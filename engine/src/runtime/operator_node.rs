@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::array::RecordBatch;
 use timely::container::NoopBuilder;
+use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::Scope;
 use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 
@@ -35,7 +35,9 @@ pub fn add<'scope>(
     node: &Node,
     streams: Vec<RowStream<'scope>>,
 ) -> Result<RowStream<'scope>, String> {
-    let Body::Operator { plan, delivery } = &node.body else { return Err(format!("{} is no operator", node.name)) };
+    let Body::Operator { plan, delivery } = &node.body else {
+        return Err(format!("{} is no operator", node.name));
+    };
     let mut builder = OperatorBuilder::new(node.name.clone(), scope);
     let activator = scope.activator_for(builder.operator_info().address);
     let schemas: Vec<_> = node.inputs.iter().map(|e| local.shared.plan.edge_schema(e)).collect();
@@ -59,7 +61,9 @@ pub fn add<'scope>(
     let mut operator = (plan.build)();
     let state = restore::node_state(local, node)?;
     for (group, bytes) in &state.groups {
-        let target = operator.state().ok_or_else(|| format!("{}: a checkpoint holds state, but it has none", node.name))?;
+        let target = operator
+            .state()
+            .ok_or_else(|| format!("{}: a checkpoint holds state, but it has none", node.name))?;
         target.restore(*group, bytes).map_err(|e| format!("{}: {e}", node.name))?;
     }
     for (port, batches) in state.held.iter().enumerate() {
@@ -176,7 +180,10 @@ impl OperatorRun {
         if null_keys > 0 {
             let before = self.metrics().null_keys.fetch_add(null_keys, Relaxed);
             if before == 0 {
-                tracing::warn!(node = self.name, "rows with a null in a key column are left out; they are counted as null_keys");
+                tracing::warn!(
+                    node = self.name,
+                    "rows with a null in a key column are left out; they are counted as null_keys"
+                );
             }
         }
         if let Some((port, batch)) = ready {

@@ -12,11 +12,14 @@ use crate::runtime::rows;
 /// State of `node` for this worker, from whatever number of workers wrote it.
 pub fn node_state(local: &Local, node: &Node) -> Result<NodeState, String> {
     let mut mine = NodeState::default();
-    let (Some(manifest), Some(store)) = (&local.shared.start.manifest, &local.shared.store) else { return Ok(mine) };
+    let (Some(manifest), Some(store)) = (&local.shared.start.manifest, &local.shared.store) else {
+        return Ok(mine);
+    };
     for file in manifest.state.get(&node.name).into_iter().flatten() {
         let bytes = local.shared.tokio.block_on(store.get_state(&file.path)).map_err(|e| e.to_string())?;
         let state = NodeState::decode(&bytes).map_err(|e| format!("{}: {e}", file.path))?;
-        mine.groups.extend(state.groups.into_iter().filter(|(group, _)| owner(*group, local.peers) == local.index));
+        mine.groups
+            .extend(state.groups.into_iter().filter(|(group, _)| owner(*group, local.peers) == local.index));
         for (port, batches) in state.held.into_iter().enumerate() {
             mine.held.resize_with(mine.held.len().max(port + 1), Vec::new);
             for bytes in batches {

@@ -63,9 +63,13 @@ impl Accountable for Rows {
 /// Length prefix, then the IPC stream, padded to eight bytes.
 impl ContainerBytes for Rows {
     fn from_bytes(bytes: Bytes) -> Self {
-        let (length, rest) = bytes.split_first_chunk::<8>().expect("a peer of this build sends a length first");
+        let (length, rest) =
+            bytes.split_first_chunk::<8>().expect("a peer of this build sends a length first");
         let body = &rest[..u64::from_le_bytes(*length) as usize];
-        Self { batch: decode(body).expect("a peer of this build sends valid Arrow IPC"), encoded: OnceCell::new() }
+        Self {
+            batch: decode(body).expect("a peer of this build sends valid Arrow IPC"),
+            encoded: OnceCell::new(),
+        }
     }
 
     fn length_in_bytes(&self) -> usize {

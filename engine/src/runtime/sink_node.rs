@@ -19,7 +19,7 @@ use crate::checkpoint::state_file::NodeState;
 use crate::keys::KeyReader;
 use crate::plan::{Body, Exchange, Node};
 use crate::runtime::align::Align;
-use crate::runtime::control::{Ack, Local, Report};
+use crate::runtime::control::{Ack, Local};
 use crate::runtime::exchange::shard;
 use crate::runtime::hold::sorted;
 use crate::runtime::input::{self, Input, RowStream};
@@ -70,7 +70,13 @@ pub fn add<'scope>(
         Placement::Local => vec![local.index],
         Placement::Shards { .. } => (0..count).filter(|s| s % local.peers == local.index).collect(),
     };
-    let checkpoints = Rc::new(RefCell::new(Collected { local: local.clone(), node: node.id, name: node.name.clone(), shards: own.len(), open: BTreeMap::new() }));
+    let checkpoints = Rc::new(RefCell::new(Collected {
+        local: local.clone(),
+        node: node.id,
+        name: node.name.clone(),
+        shards: own.len(),
+        open: BTreeMap::new(),
+    }));
     let (part_tx, part_rx) = mpsc::unbounded_channel();
     let mut shards = Vec::new();
     for shard in own {
@@ -89,8 +95,8 @@ pub fn add<'scope>(
             messages,
             done: done.clone(),
             wake: Box::new(move || wake()),
-            checkpointed: Box::new(move |id, outcome| {
-                let _ = parts.send((id, shard, outcome));
+            checkpointed: Box::new(move |id, value| {
+                let _ = parts.send((id, shard, value));
                 wake_parts();
             }),
             policy: plan.flush,
@@ -176,7 +182,7 @@ struct SinkRun {
     watermark: i64,
     /// The inputs have ended; the capability goes when the writers have taken everything.
     ended: bool,
-    parts: mpsc::UnboundedReceiver<(u64, usize, Result<serde_json::Value, String>)>,
+    parts: mpsc::UnboundedReceiver<(u64, usize, serde_json::Value)>,
     checkpoints: Rc<RefCell<Collected>>,
 }
 
@@ -186,8 +192,8 @@ impl SinkRun {
             self.capability = None;
             self.shards.clear();
         }
-        while let Ok((id, shard, outcome)) = self.parts.try_recv() {
-            self.checkpoints.borrow_mut().shard_done(id, shard, outcome);
+        while let Ok((id, shard, value)) = self.parts.try_recv() {
+            self.checkpoints.borrow_mut().shard_done(id, shard, &value);
         }
         if self.capability.is_none() {
             self.inputs.iter_mut().for_each(|input| input(&mut |_, _| {}));
@@ -223,12 +229,14 @@ impl SinkRun {
                 }
             },
         }
-        let taken = self.shards.iter().map(|s| s.done.load(Ordering::Acquire)).min().unwrap_or(self.watermark);
+        let taken =
+            self.shards.iter().map(|s| s.done.load(Ordering::Acquire)).min().unwrap_or(self.watermark);
         if self.ended {
             // Closing (or END) lets go at once: the tasks are waited for by the job.
             self.capability = None;
         } else if let Some(capability) = &mut self.capability {
-            let at = Time { epoch: self.align.epoch, ts: taken.min(self.watermark).max(capability.time().ts) };
+            let at =
+                Time { epoch: self.align.epoch, ts: taken.min(self.watermark).max(capability.time().ts) };
             capability.downgrade(&at);
         }
         Ok(())
@@ -245,7 +253,8 @@ impl SinkRun {
         if watermark <= self.watermark {
             return Ok(());
         }
-        let ready: Vec<RecordBatch> = self.align.release(watermark)?.into_iter().flatten().flatten().collect();
+        let ready: Vec<RecordBatch> =
+            self.align.release(watermark)?.into_iter().flatten().flatten().collect();
         match ready.as_slice() {
             [] => {}
             [one] => self.send(one.clone())?,
@@ -312,15 +321,9 @@ impl Collected {
         self.close_if_complete(id);
     }
 
-    fn shard_done(&mut self, id: u64, shard: usize, outcome: Result<serde_json::Value, String>) {
+    fn shard_done(&mut self, id: u64, shard: usize, value: &serde_json::Value) {
         let Some((_, ack)) = self.open.get_mut(&id) else { return };
-        match outcome {
-            Ok(value) => ack.sinks.push((shard, value.to_string())),
-            Err(reason) => {
-                ack.sinks.push((shard, "null".into()));
-                ack.error = Some(reason);
-            }
-        }
+        ack.sinks.push((shard, value.to_string()));
         self.close_if_complete(id);
     }
 
@@ -328,10 +331,7 @@ impl Collected {
         if self.open.get(&id).is_some_and(|(_, ack)| ack.sinks.len() == self.shards)
             && let Some((state, ack)) = self.open.remove(&id)
         {
-            match ack.error.is_some() {
-                true => drop(self.local.reports.send(Report::Ack(ack))),
-                false => store_state(&self.local, &self.name, ack, state, 0),
-            }
+            store_state(&self.local, &self.name, ack, state, 0);
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct SinkTask {
     /// Wakes the node.
     pub wake: Box<dyn Fn() + Send + Sync>,
     /// Takes a finished checkpoint.
-    pub checkpointed: Box<dyn Fn(u64, Result<Value, String>) + Send + Sync>,
+    pub checkpointed: Box<dyn Fn(u64, Value) + Send + Sync>,
     /// When to flush.
     pub policy: FlushPolicy,
     /// In which order rows come.
@@ -85,14 +85,10 @@ impl SinkTask {
                 Some(SinkMessage::Checkpoint(id)) => {
                     writer.flush(watermark).await?;
                     (waiting, since) = (0, None);
-                    let outcome = writer.checkpoint(id).await;
+                    // A writer that failed here may have put half of it: only a restart knows which.
+                    let value = writer.checkpoint(id).await?;
                     crate::fault::point("sink-checkpointed");
-                    match outcome {
-                        Ok(value) => (self.checkpointed)(id, Ok(value)),
-                        // A store that fails for now costs this checkpoint, not the run.
-                        Err(ConnectorError::Transient(reason)) => (self.checkpointed)(id, Err(reason)),
-                        Err(error) => return Err(error),
-                    }
+                    (self.checkpointed)(id, value);
                 }
                 Some(SinkMessage::Committed(id)) => writer.committed(id).await?,
                 Some(SinkMessage::Close) => return writer.close().await,

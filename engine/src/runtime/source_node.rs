@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use split_mix::SplitMix;
 use serde_json::Value;
+use split_mix::SplitMix;
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
@@ -51,8 +51,14 @@ pub struct SourceStreams<'scope> {
 }
 
 /// Adds `node` to the dataflow; spawns its connector where this worker runs an instance.
-pub fn add<'scope>(scope: Scope<'scope, Time>, local: &Rc<Local>, node: &Node) -> Result<SourceStreams<'scope>, String> {
-    let Body::Source { plan, options, ts_range } = &node.body else { return Err(format!("{} is no source", node.name)) };
+pub fn add<'scope>(
+    scope: Scope<'scope, Time>,
+    local: &Rc<Local>,
+    node: &Node,
+) -> Result<SourceStreams<'scope>, String> {
+    let Body::Source { plan, options, ts_range } = &node.body else {
+        return Err(format!("{} is no source", node.name));
+    };
     let mut builder = OperatorBuilder::new(node.name.clone(), scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(address.clone());
@@ -86,7 +92,11 @@ pub fn add<'scope>(scope: Scope<'scope, Time>, local: &Rc<Local>, node: &Node) -
             name: node.name.clone(),
             instance,
             instances,
-            restored: restored.iter().filter(|(_, (p, _))| !p.is_null()).map(|(id, (p, _))| (*id, p.clone())).collect(),
+            restored: restored
+                .iter()
+                .filter(|(_, (p, _))| !p.is_null())
+                .map(|(id, (p, _))| (*id, p.clone()))
+                .collect(),
             chunk_rows: local.shared.options.chunk_rows,
             clock: local.shared.clock.clone(),
             stop: local.shared.stop.clone(),
@@ -247,10 +257,14 @@ impl SourceRun {
             match event {
                 SourceEvent::Ready => self.ready = true,
                 SourceEvent::Partition(id, queue, ended_well) => {
-                    let (position, max_ts) = self.restored.remove(&id).unwrap_or((Value::Null, self.watermark));
+                    let (position, max_ts) =
+                        self.restored.remove(&id).unwrap_or((Value::Null, self.watermark));
                     if self.ready && self.watermark == END {
                         // Nobody waits for this instance any more; a restart reads it from the beginning.
-                        self.local.shared.fail(JobError::transient(&self.name, format!("partition {id} has appeared; the job restarts to read it")));
+                        self.local.shared.fail(JobError::transient(
+                            &self.name,
+                            format!("partition {id} has appeared; the job restarts to read it"),
+                        ));
                         return;
                     }
                     tracing::debug!(source = self.name, partition = id, %position, "reading partition");
@@ -280,12 +294,6 @@ impl SourceRun {
         for p in &self.partitions {
             ack.partitions.push((p.id, p.position.to_string(), p.max_ts));
             positions.insert(p.id, p.position.clone());
-        }
-        // Partitions the source has not come to announce are where they were.
-        if self.reads {
-            for (id, (position, max_ts)) in &self.restored {
-                ack.partitions.push((*id, position.to_string(), *max_ts));
-            }
         }
         self.positions.borrow_mut().push_back((id, positions));
         let at = Time { epoch: self.epoch, ts: self.watermark };
@@ -367,7 +375,11 @@ impl SourceRun {
             let behind = |p: &&Partition| !p.ended && p.max_ts < newest && p.quiet.elapsed() > STALL_REPORT;
             let report = self.stalled.as_ref().is_none_or(|s| s.elapsed() > STALL_REPORT);
             if report && let Some(p) = self.partitions.iter().find(behind) {
-                tracing::warn!(source = self.name, partition = p.id, "a partition without rows holds the watermark back; set idle_timeout if that is expected");
+                tracing::warn!(
+                    source = self.name,
+                    partition = p.id,
+                    "a partition without rows holds the watermark back; set idle_timeout if that is expected"
+                );
                 self.stalled = Some(self.local.shared.clock.start());
             }
         }
@@ -381,7 +393,8 @@ impl SourceRun {
         let metrics = self.local.shared.metrics.node(self.id);
         let p = &mut self.partitions[i];
         let position = chunk.position.clone();
-        let broken = |e: arrow::error::ArrowError| JobError::Broken { node: self.name.clone(), reason: e.to_string() };
+        let broken =
+            |e: arrow::error::ArrowError| JobError::Broken { node: self.name.clone(), reason: e.to_string() };
         let mut taken = self.intake.take(chunk, p.origin, p.max_ts).map_err(broken)?;
         // A partition that was let go as idle comes back: nothing may be sent below the watermark.
         if self.watermark > i64::MIN && self.watermark != END {
@@ -446,17 +459,20 @@ impl SourceRun {
     fn send_letters(&mut self, i: usize, letters: &[DeadLetter]) {
         let Some((_, capability)) = &self.capabilities else { return };
         let floor = capability.time().ts;
-        let letters: Vec<DeadLetter> = letters.iter().cloned().map(|l| DeadLetter { ts: l.ts.max(floor), ..l }).collect();
+        let letters: Vec<DeadLetter> =
+            letters.iter().cloned().map(|l| DeadLetter { ts: l.ts.max(floor), ..l }).collect();
         let batch = dead_letter::batch(&self.name, self.partitions[i].id, &letters);
         self.letters_out.activate().session_with_builder(capability).give_container(&mut Rows::from(batch));
     }
 
     fn pass_watermark(&mut self) {
-        let all_ended = self.partitions.iter().all(|p| p.ended) && (!self.partitions.is_empty() || !self.reads || self.finished.load(Ordering::Acquire));
+        let all_ended = self.partitions.iter().all(|p| p.ended)
+            && (!self.partitions.is_empty() || !self.reads || self.finished.load(Ordering::Acquire));
         let awake = self.partitions.iter().filter(|p| !p.idle || p.ended);
         let lowest = awake.map(|p| self.partition_watermark(p)).min();
         // All idle: the newest row seen is as far as anyone may go.
-        let newest = || self.partitions.iter().filter(|p| !p.ended).map(|p| self.intake.watermark(p.max_ts)).max();
+        let newest =
+            || self.partitions.iter().filter(|p| !p.ended).map(|p| self.intake.watermark(p.max_ts)).max();
         let watermark = match lowest {
             Some(END) if !all_ended => newest().unwrap_or(END),
             Some(lowest) => lowest,

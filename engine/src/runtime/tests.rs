@@ -69,7 +69,11 @@ fn partition(rows: &[Row]) -> RecordBatch {
 
 fn graph(parts: &[Vec<Row>], lateness: &str, endless: bool) -> (Plan, Collected) {
     let batches = parts.iter().map(|p| partition(p)).collect();
-    let source = if endless { MemorySource::endless(columns(), batches) } else { MemorySource::plan(columns(), batches) };
+    let source = if endless {
+        MemorySource::endless(columns(), batches)
+    } else {
+        MemorySource::plan(columns(), batches)
+    };
     let schema = row::stream_schema(columns().fields());
     let by = vec!["k".to_owned()];
     let in_order = parts.len() == 1 && lateness == "0";
@@ -97,9 +101,27 @@ fn graph(parts: &[Vec<Row>], lateness: &str, endless: bool) -> (Plan, Collected)
     let options = SourceOptions { lateness: lateness.parse().unwrap(), ..Default::default() };
     let delivery = if in_order { Delivery::Eager } else { Delivery::Ordered };
     let nodes = vec![
-        node(0, "rows", Role::Source, Body::Source { plan: source, options, ts_range: (i64::MIN, i64::MAX) }, vec![]),
-        node(1, "sum", Role::Operator, Body::Operator { plan: operator, delivery }, vec![edge(0, Exchange::Key(vec![3]))]),
-        node(2, "out", Role::Sink, Body::Sink { plan: sink }, vec![edge(1, Exchange::Shard { by: vec![], shards: 1 })]),
+        node(
+            0,
+            "rows",
+            Role::Source,
+            Body::Source { plan: source, options, ts_range: (i64::MIN, i64::MAX) },
+            vec![],
+        ),
+        node(
+            1,
+            "sum",
+            Role::Operator,
+            Body::Operator { plan: operator, delivery },
+            vec![edge(0, Exchange::Key(vec![3]))],
+        ),
+        node(
+            2,
+            "out",
+            Role::Sink,
+            Body::Sink { plan: sink },
+            vec![edge(1, Exchange::Shard { by: vec![], shards: 1 })],
+        ),
     ];
     (Plan { job: "law".into(), version: 1, base: ".".into(), nodes }, rows)
 }
@@ -129,7 +151,8 @@ fn oracle(parts: &[Vec<Row>], lateness: i64) -> Vec<Row> {
 fn taken(rows: &Collected) -> Vec<Row> {
     let mut all = Vec::new();
     for batch in rows.lock().unwrap().iter() {
-        let (k, v) = (batch.column(3).as_primitive::<Int64Type>(), batch.column(4).as_primitive::<Int64Type>());
+        let (k, v) =
+            (batch.column(3).as_primitive::<Int64Type>(), batch.column(4).as_primitive::<Int64Type>());
         all.extend((0..batch.num_rows()).map(|i| (row::ts(batch)[i], k.value(i), v.value(i))));
     }
     all
@@ -182,12 +205,14 @@ proptest! {
 /// what its sink saw, up to what each run's last checkpoint covers, is the undisturbed output.
 #[test]
 fn a_stopped_job_goes_on_where_it_stood() {
-    let rows: Vec<Row> = (0..20_000).map(|i| (i / 3, i % 17, i)).collect();
+    // Several partitions: on two workers and more, none knows where the others' stand.
+    let rows: Vec<Vec<Row>> =
+        (0..3).map(|p| (0..7000).map(|i| (i / 3, (3 * i + p) % 17, 3 * i + p)).collect()).collect();
     let folder = tempfile::tempdir().unwrap();
     let mut seen = Vec::new();
     for (attempt, workers) in [1usize, 3, 2, 1].into_iter().enumerate() {
         let last = attempt == 3;
-        let (plan, out) = graph(std::slice::from_ref(&rows), "0", !last);
+        let (plan, out) = graph(&rows, "0", !last);
         let options = RunOptions {
             workers,
             chunk_rows: 64,
@@ -214,7 +239,7 @@ fn a_stopped_job_goes_on_where_it_stood() {
         execute(plan, &options, stop).unwrap();
         seen.extend(taken(&out));
     }
-    let mut expected = oracle(&[rows], 0);
+    let mut expected = oracle(&rows, 0);
     expected.sort_unstable();
     seen.sort_unstable();
     assert_eq!(seen.len(), expected.len());

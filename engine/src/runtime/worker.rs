@@ -15,8 +15,8 @@ use crate::plan::{Body, Port};
 use crate::runtime::control::{Command, Local, Report, Shared};
 use crate::runtime::coordinator::Coordinator;
 use crate::runtime::job::JobError;
-use crate::runtime::{operator_node, sink_node, source_node};
 use crate::runtime::time::Time;
+use crate::runtime::{operator_node, sink_node, source_node};
 
 /// Longest time a worker sleeps before it looks at commands and reports.
 const PARK: Duration = Duration::from_millis(2);
@@ -103,7 +103,13 @@ impl Control {
             (command_input, report_input)
         });
         let coordinator = (local.index == 0).then(|| Coordinator::new(local.shared.clone(), local.peers));
-        Self { commands, inbox, command_input: Some(command_input), report_input: Some(report_input), coordinator }
+        Self {
+            commands,
+            inbox,
+            command_input: Some(command_input),
+            report_input: Some(report_input),
+            coordinator,
+        }
     }
 
     fn send(&mut self, report: Report) {
@@ -148,7 +154,9 @@ fn render(worker: &mut Worker, local: &Rc<Local>) -> Result<(), String> {
                     Port::DeadLetters => &letters,
                 };
                 let stream = streams.get(edge.from).and_then(Clone::clone);
-                inputs.push(stream.ok_or_else(|| format!("`{}` reads a stream that does not exist", node.name))?);
+                inputs.push(
+                    stream.ok_or_else(|| format!("`{}` reads a stream that does not exist", node.name))?,
+                );
             }
             let (sent, refused) = match &node.body {
                 Body::Source { .. } => {

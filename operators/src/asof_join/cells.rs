@@ -14,7 +14,8 @@ use tidemill_engine::row;
 pub fn fits(t: &DataType) -> bool {
     let text = matches!(t, DataType::Utf8) || *t == row::symbol_type();
     let number = t.is_integer() || t.is_floating();
-    text || number || matches!(t, DataType::Boolean | DataType::Date32 | DataType::Timestamp(TimeUnit::Nanosecond, _))
+    text || number
+        || matches!(t, DataType::Boolean | DataType::Date32 | DataType::Timestamp(TimeUnit::Nanosecond, _))
 }
 
 /// A value in a snapshot.
@@ -102,7 +103,12 @@ impl Cells {
     }
 
     /// Keeps rows of a batch, `(slot, row)`, whose columns are `columns` and times `ts`.
-    pub fn keep(&mut self, rows: &[(u32, u32)], columns: &[&ArrayRef], ts: &[i64]) -> Result<(), OperatorError> {
+    pub fn keep(
+        &mut self,
+        rows: &[(u32, u32)],
+        columns: &[&ArrayRef],
+        ts: &[i64],
+    ) -> Result<(), OperatorError> {
         for (values, column) in self.columns.iter_mut().zip(columns) {
             let view = View::of(column)?;
             for (slot, row) in rows {
@@ -119,7 +125,12 @@ impl Cells {
     }
 
     /// Column `c` for these matches; `right` is that column of the right batch.
-    pub fn take(&self, c: usize, matches: &[Match], right: Option<&ArrayRef>) -> Result<ArrayRef, OperatorError> {
+    pub fn take(
+        &self,
+        c: usize,
+        matches: &[Match],
+        right: Option<&ArrayRef>,
+    ) -> Result<ArrayRef, OperatorError> {
         let t = &self.types[c];
         let made: ArrayRef = match &self.columns[c] {
             Values::Bits(kept) => {
@@ -130,7 +141,9 @@ impl Cells {
                     Match::Slot(slot) => kept[*slot as usize],
                 });
                 match wide(t) {
-                    DataType::Float64 => Arc::new(bits.map(|b| b.map(f64::from_bits)).collect::<Float64Array>()),
+                    DataType::Float64 => {
+                        Arc::new(bits.map(|b| b.map(f64::from_bits)).collect::<Float64Array>())
+                    }
                     DataType::UInt64 => Arc::new(bits.collect::<UInt64Array>()),
                     _ => Arc::new(bits.map(|b| b.map(|b| b as i64)).collect::<Int64Array>()),
                 }

@@ -120,7 +120,8 @@ impl Hours {
         let timezone = session.timezone.parse::<Tz>().unwrap_or_else(|_| {
             let names = chrono_tz::TZ_VARIANTS.iter().map(|tz| tz.name());
             let near = tidemill_engine::problem::nearest(&session.timezone, &names.collect::<Vec<_>>());
-            let hint = near.map_or("write it as America/New_York or UTC".to_owned(), |n| format!("did you mean `{n}`?"));
+            let hint = near
+                .map_or("write it as America/New_York or UTC".to_owned(), |n| format!("did you mean `{n}`?"));
             let reason = format!("unknown time zone `{}`", session.timezone);
             problems.push(Problem::new("session.timezone", reason).hint(hint));
             Tz::UTC

@@ -41,10 +41,7 @@ impl Params for AdxParams {
 
     fn build(&self) -> Result<Adx, ParamError> {
         let period = period_from("period", self.period, 2)?;
-        Ok(Adx {
-            period: period as u32,
-            factor: 1.0 / period as f64,
-        })
+        Ok(Adx { period: period as u32, factor: 1.0 / period as f64 })
     }
 }
 
@@ -120,10 +117,7 @@ mod tests {
     #[test]
     fn a_rising_market_goes_one_way() {
         let adx = AdxParams { period: 2 }.build().unwrap();
-        let rows: Vec<_> = (0..6)
-            .map(f64::from)
-            .map(|x| [x + 1.0, x, x + 0.5])
-            .collect();
+        let rows: Vec<_> = (0..6).map(f64::from).map(|x| [x + 1.0, x, x + 0.5]).collect();
         let out = run(&adx, &rows);
         assert_eq!(warm_after(&adx, &rows), 4);
         assert!(out[1][1].is_nan() && out[2][1] > 0.0);

@@ -37,9 +37,7 @@ impl Params for AroonParams {
     type Indicator = Aroon;
 
     fn build(&self) -> Result<Aroon, ParamError> {
-        Ok(Aroon {
-            period: period("period", self.period)?,
-        })
+        Ok(Aroon { period: period("period", self.period)? })
     }
 }
 

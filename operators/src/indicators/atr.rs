@@ -18,11 +18,8 @@ pub(super) const ATR: Spec =
 pub(super) const NATR: Spec =
     Spec::of::<NatrParams, 3, 1>("natr", &[Role::High, Role::Low, Role::Close], &["natr"]);
 
-pub(super) const TRUE_RANGE: Spec = Spec::of::<TrueRangeParams, 3, 1>(
-    "true_range",
-    &[Role::High, Role::Low, Role::Close],
-    &["true_range"],
-);
+pub(super) const TRUE_RANGE: Spec =
+    Spec::of::<TrueRangeParams, 3, 1>("true_range", &[Role::High, Role::Low, Role::Close], &["true_range"]);
 
 /// True range: high - low, or more where the last close lies outside.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -90,9 +87,7 @@ impl TrueRange {
     #[inline]
     pub fn push(last: &mut Option<f64>, [high, low, close]: [f64; 3]) -> f64 {
         match last.replace(close) {
-            Some(last) => (high - low)
-                .max((high - last).abs())
-                .max((low - last).abs()),
+            Some(last) => (high - low).max((high - last).abs()).max((low - last).abs()),
             None => f64::NAN,
         }
     }
@@ -160,12 +155,7 @@ mod tests {
     use super::super::check::*;
     use super::*;
 
-    const BARS: [[f64; 3]; 4] = [
-        [5.0, 3.0, 4.0],
-        [5.0, 4.5, 4.5],
-        [7.0, 6.0, 6.0],
-        [6.0, 2.0, 2.0],
-    ];
+    const BARS: [[f64; 3]; 4] = [[5.0, 3.0, 4.0], [5.0, 4.5, 4.5], [7.0, 6.0, 6.0], [6.0, 2.0, 2.0]];
 
     #[test]
     fn gaps_count() {

@@ -38,10 +38,7 @@ pub struct BollingerParams {
 
 impl Default for BollingerParams {
     fn default() -> Self {
-        BollingerParams {
-            period: 20,
-            width: 2.0,
-        }
+        BollingerParams { period: 20, width: 2.0 }
     }
 }
 
@@ -65,10 +62,7 @@ pub struct BandwidthParams {
 
 impl Default for BandwidthParams {
     fn default() -> Self {
-        BandwidthParams {
-            period: 20,
-            width: 2.0,
-        }
+        BandwidthParams { period: 20, width: 2.0 }
     }
 }
 
@@ -92,10 +86,7 @@ pub struct PercentBParams {
 
 impl Default for PercentBParams {
     fn default() -> Self {
-        PercentBParams {
-            period: 20,
-            width: 2.0,
-        }
+        PercentBParams { period: 20, width: 2.0 }
     }
 }
 
@@ -118,11 +109,7 @@ pub struct Bollinger {
 impl Bollinger {
     fn new(rows: u32, width: f64) -> Result<Self, ParamError> {
         let period = period("period", rows)?;
-        Ok(Bollinger {
-            period,
-            inverse: 1.0 / period as f64,
-            width: positive("width", width)?,
-        })
+        Ok(Bollinger { period, inverse: 1.0 / period as f64, width: positive("width", width)? })
     }
 
     /// The middle, and from there to each band; NaN until the window is full.

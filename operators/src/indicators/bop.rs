@@ -10,11 +10,8 @@ use super::indicator::Indicator;
 use super::params::{ParamError, Params};
 use super::registry::{Role, Spec};
 
-pub(super) const BOP: Spec = Spec::of::<BopParams, 4, 1>(
-    "bop",
-    &[Role::Open, Role::High, Role::Low, Role::Close],
-    &["bop"],
-);
+pub(super) const BOP: Spec =
+    Spec::of::<BopParams, 4, 1>("bop", &[Role::Open, Role::High, Role::Low, Role::Close], &["bop"]);
 
 /// Balance of power: how far the close is above the open, in parts of the bar's range.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -39,11 +36,7 @@ impl Indicator<4, 1> for Bop {
     #[inline]
     fn step(&self, (): &mut (), [open, high, low, close]: [f64; 4]) -> [f64; 1] {
         let range = high - low;
-        [if range > 0.0 {
-            (close - open) / range
-        } else {
-            0.0
-        }]
+        [if range > 0.0 { (close - open) / range } else { 0.0 }]
     }
 }
 

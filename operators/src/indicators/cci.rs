@@ -87,10 +87,7 @@ mod tests {
             });
             for (a, b) in column(&out, 0).iter().zip(&anew) {
                 // In a window that is all but flat the reference itself is rounding.
-                assert!(
-                    a.is_nan() || b.is_nan() || (a - b).abs() < 1e-4,
-                    "{a} for {b}"
-                );
+                assert!(a.is_nan() || b.is_nan() || (a - b).abs() < 1e-4, "{a} for {b}");
             }
         });
     }

@@ -10,9 +10,7 @@ pub fn run<T: Indicator<I, O>, const I: usize, const O: usize>(
     rows: &[[f64; I]],
 ) -> Vec<[f64; O]> {
     let mut state = T::State::default();
-    rows.iter()
-        .map(|&x| indicator.update(&mut state, x))
-        .collect()
+    rows.iter().map(|&x| indicator.update(&mut state, x)).collect()
 }
 
 /// Rows until the first output is a number.
@@ -49,10 +47,7 @@ pub fn assert_near(got: &[f64], want: &[f64], scale: f64) {
 #[track_caller]
 pub fn assert_same(got: &[f64], want: &[f64]) {
     for (row, (a, b)) in got.iter().zip(want).enumerate() {
-        assert!(
-            a == b || a.is_nan() && b.is_nan(),
-            "row {row}: {a}, not {b}"
-        );
+        assert!(a == b || a.is_nan() && b.is_nan(), "row {row}: {a}, not {b}");
     }
     assert_eq!(got.len(), want.len());
 }
@@ -86,14 +81,10 @@ pub fn windows(f: impl Fn(usize, &Rows)) {
     let strategy = (1..12_usize, series);
     let mut runner = TestRunner::new_with_rng(
         Config::with_cases(200),
-        proptest::test_runner::TestRng::deterministic_rng(
-            proptest::test_runner::RngAlgorithm::ChaCha,
-        ),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
     let outcome = runner.run(&strategy, |(period, runs)| {
-        let rows = runs
-            .iter()
-            .flat_map(|&(x, times)| std::iter::repeat_n(x, times));
+        let rows = runs.iter().flat_map(|&(x, times)| std::iter::repeat_n(x, times));
         f(period, &Rows(rows.collect()));
         Ok(())
     });

@@ -14,23 +14,14 @@ use super::params::{ParamError, Params, fast_slow, period};
 use super::registry::{Role, Spec};
 use super::ring::{RollingSum, Sum};
 
-pub(super) const AD: Spec = Spec::of::<AdParams, 4, 1>(
-    "ad",
-    &[Role::High, Role::Low, Role::Close, Role::Volume],
-    &["ad"],
-);
+pub(super) const AD: Spec =
+    Spec::of::<AdParams, 4, 1>("ad", &[Role::High, Role::Low, Role::Close, Role::Volume], &["ad"]);
 
-pub(super) const ADOSC: Spec = Spec::of::<AdoscParams, 4, 1>(
-    "adosc",
-    &[Role::High, Role::Low, Role::Close, Role::Volume],
-    &["adosc"],
-);
+pub(super) const ADOSC: Spec =
+    Spec::of::<AdoscParams, 4, 1>("adosc", &[Role::High, Role::Low, Role::Close, Role::Volume], &["adosc"]);
 
-pub(super) const CMF: Spec = Spec::of::<CmfParams, 4, 1>(
-    "cmf",
-    &[Role::High, Role::Low, Role::Close, Role::Volume],
-    &["cmf"],
-);
+pub(super) const CMF: Spec =
+    Spec::of::<CmfParams, 4, 1>("cmf", &[Role::High, Role::Low, Role::Close, Role::Volume], &["cmf"]);
 
 /// Accumulation/distribution line: volume weighted by where the bar closes in its range, summed.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -66,11 +57,7 @@ impl Params for AdoscParams {
 
     fn build(&self) -> Result<Adosc, ParamError> {
         let (fast, slow) = fast_slow(self.fast, self.slow)?;
-        Ok(Adosc {
-            fast: 2.0 / (fast as f64 + 1.0),
-            slow: 2.0 / (slow as f64 + 1.0),
-            warm: slow as u32,
-        })
+        Ok(Adosc { fast: 2.0 / (fast as f64 + 1.0), slow: 2.0 / (slow as f64 + 1.0), warm: slow as u32 })
     }
 }
 
@@ -93,9 +80,7 @@ impl Params for CmfParams {
     type Indicator = Cmf;
 
     fn build(&self) -> Result<Cmf, ParamError> {
-        Ok(Cmf {
-            period: period("period", self.period)?,
-        })
+        Ok(Cmf { period: period("period", self.period)? })
     }
 }
 
@@ -103,11 +88,7 @@ impl Params for CmfParams {
 fn flow([high, low, close, volume]: [f64; 4]) -> f64 {
     let range = high - low;
     let flow = (close - low - (high - close)) / range * volume;
-    if range > 0.0 && flow.is_finite() {
-        flow
-    } else {
-        0.0
-    }
+    if range > 0.0 && flow.is_finite() { flow } else { 0.0 }
 }
 
 /// See [`AdParams`].
@@ -185,11 +166,7 @@ mod tests {
 
     #[test]
     fn a_close_at_the_high_takes_all_volume() {
-        let rows = [
-            [2.0, 1.0, 2.0, 10.0],
-            [2.0, 1.0, 1.25, 8.0],
-            [1.0, 1.0, 1.0, 7.0],
-        ];
+        let rows = [[2.0, 1.0, 2.0, 10.0], [2.0, 1.0, 1.25, 8.0], [1.0, 1.0, 1.0, 7.0]];
         assert_close(&column(&run(&Ad, &rows), 0), &[10.0, 6.0, 6.0]);
         let out = run(&AdoscParams { fast: 1, slow: 3 }.build().unwrap(), &rows);
         assert_close(&column(&out, 0), &[f64::NAN, f64::NAN, 6.0 - 7.0]);

@@ -112,10 +112,7 @@ mod tests {
     #[test]
     fn a_line_is_followed_without_lag() {
         let rows: Vec<_> = (0..60).map(|i| [f64::from(i)]).collect();
-        for out in [
-            run(&Dema(Ema::new(3)), &rows),
-            run(&Tema(Ema::new(3)), &rows),
-        ] {
+        for out in [run(&Dema(Ema::new(3)), &rows), run(&Tema(Ema::new(3)), &rows)] {
             assert_close(&[out[59][0]], &[59.0]);
         }
     }

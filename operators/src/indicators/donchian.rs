@@ -41,9 +41,7 @@ impl Params for DonchianParams {
     type Indicator = Donchian;
 
     fn build(&self) -> Result<Donchian, ParamError> {
-        Ok(Donchian {
-            period: period("period", self.period)?,
-        })
+        Ok(Donchian { period: period("period", self.period)? })
     }
 }
 
@@ -65,9 +63,7 @@ impl Params for MaxParams {
     type Indicator = Max;
 
     fn build(&self) -> Result<Max, ParamError> {
-        Ok(Max {
-            period: period("period", self.period)?,
-        })
+        Ok(Max { period: period("period", self.period)? })
     }
 }
 
@@ -89,9 +85,7 @@ impl Params for MinParams {
     type Indicator = Min;
 
     fn build(&self) -> Result<Min, ParamError> {
-        Ok(Min {
-            period: period("period", self.period)?,
-        })
+        Ok(Min { period: period("period", self.period)? })
     }
 }
 
@@ -127,11 +121,7 @@ impl Indicator<1, 1> for Max {
     fn step(&self, s: &mut Extremes, [x]: [f64; 1]) -> [f64; 1] {
         // Nothing asks for the lowest: one constant keeps its queue at one entry.
         s.push(self.period, x, 0.0);
-        [if s.is_full(self.period) {
-            s.high()
-        } else {
-            f64::NAN
-        }]
+        [if s.is_full(self.period) { s.high() } else { f64::NAN }]
     }
 }
 
@@ -147,11 +137,7 @@ impl Indicator<1, 1> for Min {
     #[inline]
     fn step(&self, s: &mut Extremes, [x]: [f64; 1]) -> [f64; 1] {
         s.push(self.period, 0.0, x);
-        [if s.is_full(self.period) {
-            s.low()
-        } else {
-            f64::NAN
-        }]
+        [if s.is_full(self.period) { s.low() } else { f64::NAN }]
     }
 }
 
@@ -169,10 +155,7 @@ mod tests {
             assert_same(&column(&out, 0), &high);
             assert_same(&column(&out, 2), &low);
             assert_same(&column(&run(&Min { period }, &rows.map(|x| [x])), 0), &low);
-            assert_same(
-                &column(&run(&Max { period }, &rows.map(|x| [x + 1.0])), 0),
-                &high,
-            );
+            assert_same(&column(&run(&Max { period }, &rows.map(|x| [x + 1.0])), 0), &high);
         });
     }
 }

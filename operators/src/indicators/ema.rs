@@ -75,17 +75,11 @@ pub struct EmaState {
 
 impl Ema {
     pub fn new(period: usize) -> Self {
-        Ema {
-            period: period as u32,
-            factor: 2.0 / (period as f64 + 1.0),
-        }
+        Ema { period: period as u32, factor: 2.0 / (period as f64 + 1.0) }
     }
 
     pub fn wilder(period: usize) -> Self {
-        Ema {
-            period: period as u32,
-            factor: 1.0 / period as f64,
-        }
+        Ema { period: period as u32, factor: 1.0 / period as f64 }
     }
 
     /// The average, NaN until it is warm.

@@ -15,11 +15,7 @@ impl Queue {
             self.0.pop_back();
         }
         self.0.push_back((now, x));
-        while self
-            .0
-            .front()
-            .is_some_and(|&(at, _)| at.saturating_add(period as u64) <= now)
-        {
+        while self.0.front().is_some_and(|&(at, _)| at.saturating_add(period as u64) <= now) {
             self.0.pop_front();
         }
     }
@@ -77,10 +73,6 @@ impl Extremes {
     /// Halfway between the two once the window is full, else NaN.
     #[inline]
     pub fn middle(&self, period: usize) -> f64 {
-        if self.is_full(period) {
-            (self.high() + self.low()) / 2.0
-        } else {
-            f64::NAN
-        }
+        if self.is_full(period) { (self.high() + self.low()) / 2.0 } else { f64::NAN }
     }
 }

@@ -18,12 +18,7 @@ use super::ring::Delay;
 pub(super) const ICHIMOKU: Spec = Spec::of::<IchimokuParams, 2, 4>(
     "ichimoku",
     &[Role::High, Role::Low],
-    &[
-        "ichimoku_tenkan",
-        "ichimoku_kijun",
-        "ichimoku_span_a",
-        "ichimoku_span_b",
-    ],
+    &["ichimoku_tenkan", "ichimoku_kijun", "ichimoku_span_a", "ichimoku_span_b"],
 );
 
 /// Ichimoku cloud: conversion line (tenkan), base line (kijun) and the cloud's two edges at this
@@ -43,12 +38,7 @@ pub struct IchimokuParams {
 
 impl Default for IchimokuParams {
     fn default() -> Self {
-        IchimokuParams {
-            tenkan: 9,
-            kijun: 26,
-            span_b: 52,
-            displacement: 26,
-        }
+        IchimokuParams { tenkan: 9, kijun: 26, span_b: 52, displacement: 26 }
     }
 }
 
@@ -105,12 +95,7 @@ mod tests {
 
     #[test]
     fn the_cloud_is_of_the_past() {
-        let params = IchimokuParams {
-            tenkan: 1,
-            kijun: 2,
-            span_b: 3,
-            displacement: 2,
-        };
+        let params = IchimokuParams { tenkan: 1, kijun: 2, span_b: 3, displacement: 2 };
         let rows: Vec<_> = (0..6).map(|i| [f64::from(i) + 1.0, f64::from(i)]).collect();
         let out = run(&params.build().unwrap(), &rows);
         assert_close(&out[5], &[5.5, 5.0, (3.5 + 3.0) / 2.0, 2.5]);

@@ -32,8 +32,7 @@ pub trait Indicator<const I: usize, const O: usize>: Clone + Send + 'static {
         if !x.iter().all(|v| v.abs() <= INPUT_MAX) {
             return [f64::NAN; O];
         }
-        self.step(state, x)
-            .map(|y| if y.is_finite() { y } else { f64::NAN })
+        self.step(state, x).map(|y| if y.is_finite() { y } else { f64::NAN })
     }
 }
 
@@ -72,10 +71,7 @@ pub struct BankOf<T: Indicator<I, O>, const I: usize, const O: usize> {
 
 impl<T: Indicator<I, O>, const I: usize, const O: usize> BankOf<T, I, O> {
     pub fn new(indicator: T) -> Self {
-        BankOf {
-            indicator,
-            states: Vec::new(),
-        }
+        BankOf { indicator, states: Vec::new() }
     }
 }
 
@@ -99,11 +95,7 @@ impl<T: Indicator<I, O>, const I: usize, const O: usize> Bank for BankOf<T, I, O
         let inputs: &[&[f64]; I] = inputs.try_into().expect("one column per input role");
         let out: &mut [Vec<f64>; O] = out.try_into().expect("one column per output");
         let inputs = inputs.map(|column| {
-            assert_eq!(
-                column.len(),
-                rows,
-                "an input column is not as long as the batch"
-            );
+            assert_eq!(column.len(), rows, "an input column is not as long as the batch");
             column
         });
         let mut out = out.each_mut().map(|column| {
@@ -113,9 +105,7 @@ impl<T: Indicator<I, O>, const I: usize, const O: usize> Bank for BankOf<T, I, O
         });
         for (row, &slot) in slots.iter().enumerate() {
             let state = &mut self.states[slot as usize];
-            let y = self
-                .indicator
-                .update(state, inputs.map(|column| column[row]));
+            let y = self.indicator.update(state, inputs.map(|column| column[row]));
             for (column, y) in out.iter_mut().zip(y) {
                 column[row] = y;
             }
@@ -133,8 +123,8 @@ impl<T: Indicator<I, O>, const I: usize, const O: usize> Bank for BankOf<T, I, O
     }
 
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Result<(), String> {
-        let (state, rest) = postcard::take_from_bytes(bytes)
-            .map_err(|e| format!("indicator state can't be read: {e}"))?;
+        let (state, rest) =
+            postcard::take_from_bytes(bytes).map_err(|e| format!("indicator state can't be read: {e}"))?;
         self.states[slot as usize] = state;
         *bytes = rest;
         Ok(())

@@ -28,11 +28,7 @@ pub struct KamaParams {
 
 impl Default for KamaParams {
     fn default() -> Self {
-        KamaParams {
-            period: 10,
-            fast: 2,
-            slow: 30,
-        }
+        KamaParams { period: 10, fast: 2, slow: 30 }
     }
 }
 
@@ -44,11 +40,7 @@ impl Params for KamaParams {
         let (fast, slow) = fast_slow(self.fast, self.slow)?;
         let slow = 2.0 / (slow as f64 + 1.0);
         let range = 2.0 / (fast as f64 + 1.0) - slow;
-        Ok(Kama {
-            period,
-            slow,
-            range,
-        })
+        Ok(Kama { period, slow, range })
     }
 }
 
@@ -98,12 +90,7 @@ mod tests {
 
     #[test]
     fn a_trend_is_followed_fast_and_noise_slowly() {
-        let kama = KamaParams {
-            period: 3,
-            ..Default::default()
-        }
-        .build()
-        .unwrap();
+        let kama = KamaParams { period: 3, ..Default::default() }.build().unwrap();
         let out = run(&kama, &[[1.0], [2.0], [3.0], [4.0], [3.0]]);
         let fast = 3.0 + (2.0_f64 / 3.0).powi(2);
         assert_close(&[out[3][0]], &[fast]);

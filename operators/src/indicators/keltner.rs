@@ -34,11 +34,7 @@ pub struct KeltnerParams {
 
 impl Default for KeltnerParams {
     fn default() -> Self {
-        KeltnerParams {
-            period: 20,
-            atr_period: 10,
-            width: 2.0,
-        }
+        KeltnerParams { period: 20, atr_period: 10, width: 2.0 }
     }
 }
 

@@ -7,9 +7,7 @@ use super::*;
 fn market(rows: usize) -> Vec<[f64; 5]> {
     let mut seed = 7_u64;
     let mut random = move || {
-        seed = seed
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (seed >> 33) as f64 / (1_u64 << 31) as f64
     };
     let mut close = 100.0;
@@ -36,11 +34,8 @@ fn pick(role: Role, bar: &[f64; 5]) -> f64 {
 
 /// The outputs of a bank for these rows, as bits, column by column.
 fn feed(spec: &Spec, bank: &mut dyn Bank, slots: &[u32], bars: &[[f64; 5]]) -> Vec<Vec<u64>> {
-    let columns: Vec<Vec<f64>> = spec
-        .inputs
-        .iter()
-        .map(|&role| bars.iter().map(|bar| pick(role, bar)).collect())
-        .collect();
+    let columns: Vec<Vec<f64>> =
+        spec.inputs.iter().map(|&role| bars.iter().map(|bar| pick(role, bar)).collect()).collect();
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let mut out = vec![Vec::new(); spec.outputs.len()];
     bank.update(slots, &columns, &mut out);
@@ -103,11 +98,7 @@ fn a_torn_checkpoint_is_an_error() {
         let mut bytes = Vec::new();
         bank.encode(0, &mut bytes);
         if let Some(torn) = bytes.len().checked_sub(1) {
-            assert!(
-                bank.decode(0, &mut &bytes[..torn]).is_err(),
-                "{}",
-                spec.name
-            );
+            assert!(bank.decode(0, &mut &bytes[..torn]).is_err(), "{}", spec.name);
         }
     }
 }
@@ -188,30 +179,19 @@ fn reset_forgets() {
         let mut bank = new_bank(spec, 1);
         let first = feed(spec, &mut *bank, &[0; 100], &bars);
         bank.reset(0);
-        assert!(
-            feed(spec, &mut *bank, &[0; 100], &bars) == first,
-            "{}",
-            spec.name
-        );
+        assert!(feed(spec, &mut *bank, &[0; 100], &bars) == first, "{}", spec.name);
     }
 }
 
 #[test]
 fn no_input_panics_or_spoils_what_follows() {
-    let odd = [
-        0.0, -0.0, -1.0, 1e75, -1e75, 1e-300, 5e-324, 1e18, 7.0, 7.0, 1e300,
-    ];
+    let odd = [0.0, -0.0, -1.0, 1e75, -1e75, 1e-300, 5e-324, 1e18, 7.0, 7.0, 1e300];
     let bars = market(3000);
     for spec in all() {
         let mut bank = new_bank(spec, 1);
         for i in 0..2000_usize {
             let at = |n: usize| odd[(i * n + i / 7 + n) % odd.len()];
-            for column in feed(
-                spec,
-                &mut *bank,
-                &[0],
-                &[[at(3), at(5), at(2), at(7), at(1)]],
-            ) {
+            for column in feed(spec, &mut *bank, &[0], &[[at(3), at(5), at(2), at(7), at(1)]]) {
                 assert!(!f64::from_bits(column[0]).is_infinite(), "{}", spec.name);
             }
         }
@@ -231,9 +211,7 @@ fn ten_million_rows_do_not_drift() {
     let mut seed = 1_u64;
     let mut prices = || -> Vec<f64> {
         let next = |_| {
-            seed = seed
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             1e5 + (seed >> 33) as f64 * 1e-7
         };
         (0..BATCH).map(next).collect()
@@ -256,11 +234,7 @@ fn ten_million_rows_do_not_drift() {
         let mut fresh = new_bank(spec, 1);
         let update = |bank: &mut dyn Bank, rows: &[f64]| {
             let mut out = vec![Vec::new(); spec.outputs.len()];
-            bank.update(
-                &slots[..rows.len()],
-                &vec![rows; spec.inputs.len()],
-                &mut out,
-            );
+            bank.update(&slots[..rows.len()], &vec![rows; spec.inputs.len()], &mut out);
             out
         };
         update(&mut *fresh, tail);
@@ -269,10 +243,7 @@ fn ten_million_rows_do_not_drift() {
         for ((name, long), fresh) in spec.outputs.iter().zip(long).zip(fresh) {
             for (a, b) in long.iter().zip(&fresh) {
                 let floor = if *name == "linreg_slope" { 1e-2 } else { 0.0 };
-                assert!(
-                    (a - b).abs() <= 1e-9 * b.abs().max(floor),
-                    "{name}: {a}, not {b}"
-                );
+                assert!((a - b).abs() <= 1e-9 * b.abs().max(floor), "{name}: {a}, not {b}");
             }
         }
     }

@@ -15,12 +15,7 @@ use super::trend::{Trend, TrendState};
 pub(super) const LINREG: Spec = Spec::of::<LinregParams, 1, 4>(
     "linreg",
     &[Role::Price],
-    &[
-        "linreg",
-        "linreg_slope",
-        "linreg_intercept",
-        "linreg_forecast",
-    ],
+    &["linreg", "linreg_slope", "linreg_intercept", "linreg_forecast"],
 );
 
 /// Linear regression over the window: the line's end at this row, its slope a row, its start
@@ -84,9 +79,7 @@ mod tests {
                 up / (0..period).map(|i| at(i) * at(i)).sum::<f64>()
             };
             assert_near(&column(&out, 1), &rows.windows(period, slope), rows.scale());
-            let end = rows.windows(period, |w| {
-                w.iter().sum::<f64>() / n + slope(w) * (n - 1.0) / 2.0
-            });
+            let end = rows.windows(period, |w| w.iter().sum::<f64>() / n + slope(w) * (n - 1.0) / 2.0);
             assert_near(&column(&out, 0), &end, rows.scale());
         });
     }
@@ -94,9 +87,6 @@ mod tests {
     #[test]
     fn a_line_is_found() {
         let rows: Vec<_> = (0..9).map(|i| [3.0 * f64::from(i) - 1.0]).collect();
-        assert_close(
-            &run(&Linreg(Trend::new(4)), &rows)[8],
-            &[23.0, 3.0, 14.0, 26.0],
-        );
+        assert_close(&run(&Linreg(Trend::new(4)), &rows)[8], &[23.0, 3.0, 14.0, 26.0]);
     }
 }

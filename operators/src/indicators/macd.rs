@@ -16,11 +16,8 @@ use super::registry::{Role, Spec};
 
 pub(super) const APO: Spec = Spec::of::<ApoParams, 1, 1>("apo", &[Role::Price], &["apo"]);
 
-pub(super) const MACD: Spec = Spec::of::<MacdParams, 1, 3>(
-    "macd",
-    &[Role::Price],
-    &["macd", "macd_signal", "macd_hist"],
-);
+pub(super) const MACD: Spec =
+    Spec::of::<MacdParams, 1, 3>("macd", &[Role::Price], &["macd", "macd_signal", "macd_hist"]);
 
 pub(super) const PPO: Spec = Spec::of::<PpoParams, 1, 1>("ppo", &[Role::Price], &["ppo"]);
 
@@ -87,11 +84,7 @@ pub struct MacdParams {
 
 impl Default for MacdParams {
     fn default() -> Self {
-        MacdParams {
-            fast: 12,
-            slow: 26,
-            signal: 9,
-        }
+        MacdParams { fast: 12, slow: 26, signal: 9 }
     }
 }
 
@@ -124,20 +117,13 @@ pub struct PairState {
 impl Pair {
     fn new(fast: u32, slow: u32) -> Result<Pair, ParamError> {
         let (fast, slow) = fast_slow(fast, slow)?;
-        Ok(Pair {
-            fast: Ema::new(fast),
-            slow: Ema::new(slow),
-            lead: 0,
-        })
+        Ok(Pair { fast: Ema::new(fast), slow: Ema::new(slow), lead: 0 })
     }
 
     /// Both warm at one row.
     fn aligned(fast: u32, slow: u32) -> Result<Pair, ParamError> {
         let pair = Pair::new(fast, slow)?;
-        Ok(Pair {
-            lead: slow - fast,
-            ..pair
-        })
+        Ok(Pair { lead: slow - fast, ..pair })
     }
 
     #[inline]
@@ -208,21 +194,12 @@ mod tests {
 
     #[test]
     fn both_averages_start_at_one_row() {
-        let macd = MacdParams {
-            fast: 2,
-            slow: 3,
-            signal: 2,
-        }
-        .build()
-        .unwrap();
+        let macd = MacdParams { fast: 2, slow: 3, signal: 2 }.build().unwrap();
         let out = run(&macd, &[[1.0], [2.0], [6.0], [6.0]]);
         assert_close(&out[1], &[f64::NAN; 3]);
         assert_close(&out[2], &[4.0 - 3.0, f64::NAN, f64::NAN]);
         let next = (4.0 + 2.0 * 2.0 / 3.0) - 4.5;
-        assert_close(
-            &out[3],
-            &[next, (1.0 + next) / 2.0, next - (1.0 + next) / 2.0],
-        );
+        assert_close(&out[3], &[next, (1.0 + next) / 2.0, next - (1.0 + next) / 2.0]);
     }
 
     #[test]

@@ -13,11 +13,8 @@ use super::params::{ParamError, Params, period};
 use super::registry::{Role, Spec};
 use super::ring::{Ring, WindowSum};
 
-pub(super) const MFI: Spec = Spec::of::<MfiParams, 4, 1>(
-    "mfi",
-    &[Role::High, Role::Low, Role::Close, Role::Volume],
-    &["mfi"],
-);
+pub(super) const MFI: Spec =
+    Spec::of::<MfiParams, 4, 1>("mfi", &[Role::High, Role::Low, Role::Close, Role::Volume], &["mfi"]);
 
 /// Money flow index: price times volume of rises in percent of that of rises and falls.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -37,9 +34,7 @@ impl Params for MfiParams {
     type Indicator = Mfi;
 
     fn build(&self) -> Result<Mfi, ParamError> {
-        Ok(Mfi {
-            period: period("period", self.period)?,
-        })
+        Ok(Mfi { period: period("period", self.period)? })
     }
 }
 
@@ -110,9 +105,7 @@ mod tests {
             let out = run(&Mfi { period }, &bars);
             let anew = rows.windows(period + 1, |w| {
                 let flow = |up: bool| -> f64 {
-                    let moves = w
-                        .windows(2)
-                        .filter(|p| if up { p[1] > p[0] } else { p[1] < p[0] });
+                    let moves = w.windows(2).filter(|p| if up { p[1] > p[0] } else { p[1] < p[0] });
                     moves.map(|p| (p[1] + 200.0).abs()).sum()
                 };
                 100.0 * flow(true) / (flow(true) + flow(false))

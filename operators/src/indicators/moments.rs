@@ -56,10 +56,7 @@ impl Moments {
     #[inline]
     fn moment(&self, inverse: f64) -> Moment {
         let shift = self.sum * inverse;
-        Moment {
-            mean: self.anchor + shift,
-            squares: self.squares - self.sum * shift,
-        }
+        Moment { mean: self.anchor + shift, squares: self.squares - self.sum * shift }
     }
 
     #[cold]
@@ -92,16 +89,8 @@ mod tests {
         for x in [1e9, 0.1, 7.3, -1e12] {
             moments.push(3, 1.0 / 3.0, x);
         }
-        let last = (0..3)
-            .filter_map(|_| moments.push(3, 1.0 / 3.0, 0.1))
-            .last();
-        assert_eq!(
-            last,
-            Some(Moment {
-                mean: 0.1,
-                squares: 0.0
-            })
-        );
+        let last = (0..3).filter_map(|_| moments.push(3, 1.0 / 3.0, 0.1)).last();
+        assert_eq!(last, Some(Moment { mean: 0.1, squares: 0.0 }));
     }
 
     #[test]

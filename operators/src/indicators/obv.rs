@@ -13,11 +13,9 @@ use super::params::{ParamError, Params};
 use super::registry::{Role, Spec};
 use super::ring::Sum;
 
-pub(super) const OBV: Spec =
-    Spec::of::<ObvParams, 2, 1>("obv", &[Role::Price, Role::Volume], &["obv"]);
+pub(super) const OBV: Spec = Spec::of::<ObvParams, 2, 1>("obv", &[Role::Price, Role::Volume], &["obv"]);
 
-pub(super) const PVT: Spec =
-    Spec::of::<PvtParams, 2, 1>("pvt", &[Role::Price, Role::Volume], &["pvt"]);
+pub(super) const PVT: Spec = Spec::of::<PvtParams, 2, 1>("pvt", &[Role::Price, Role::Volume], &["pvt"]);
 
 /// On-balance volume: volume of rises minus volume of falls, summed.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

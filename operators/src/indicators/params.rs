@@ -16,10 +16,7 @@ pub struct ParamError {
 
 impl ParamError {
     pub fn new(path: &str, reason: impl Into<String>) -> Self {
-        ParamError {
-            path: path.into(),
-            reason: reason.into(),
-        }
+        ParamError { path: path.into(), reason: reason.into() }
     }
 }
 

@@ -30,10 +30,7 @@ pub struct PsarParams {
 
 impl Default for PsarParams {
     fn default() -> Self {
-        PsarParams {
-            step: 0.02,
-            max: 0.2,
-        }
+        PsarParams { step: 0.02, max: 0.2 }
     }
 }
 
@@ -42,10 +39,7 @@ impl Params for PsarParams {
 
     fn build(&self) -> Result<Psar, ParamError> {
         let max = positive("max", self.max)?;
-        Ok(Psar {
-            step: positive("step", self.step)?.min(max),
-            max,
-        })
+        Ok(Psar { step: positive("step", self.step)?.min(max), max })
     }
 }
 
@@ -113,11 +107,7 @@ impl Indicator<2, 2> for Psar {
             }
             s.advance(last_bottom, bottom);
         }
-        if s.short {
-            [-shown, -1.0]
-        } else {
-            [shown, 1.0]
-        }
+        if s.short { [-shown, -1.0] } else { [shown, 1.0] }
     }
 }
 

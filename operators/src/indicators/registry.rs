@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use super::indicator::{Bank, BankOf, Indicator};
 use super::params::{self, ParamError, Params};
 use super::{
-    adx, aroon, atr, bollinger, bop, cci, cmf, dema, donchian, ema, force, ichimoku, kama, keltner,
-    linreg, macd, mfi, obv, psar, roc, rsi, sma, stddev, stoch, supertrend, t3, trima, trix, tsi,
-    ultimate, vortex, vwap, williams_r, wma, zlema,
+    adx, aroon, atr, bollinger, bop, cci, cmf, dema, donchian, ema, force, ichimoku, kama, keltner, linreg,
+    macd, mfi, obv, psar, roc, rsi, sma, stddev, stoch, supertrend, t3, trima, trix, tsi, ultimate, vortex,
+    vwap, williams_r, wma, zlema,
 };
 
 /// What an input column is for.
@@ -55,13 +55,7 @@ impl Spec {
         P: Params,
         P::Indicator: Indicator<I, O>,
     {
-        Spec {
-            name,
-            inputs,
-            outputs,
-            schema: schema::<P>,
-            build: build::<P, I, O>,
-        }
+        Spec { name, inputs, outputs, schema: schema::<P>, build: build::<P, I, O> }
     }
 
     /// The names of the columns read unless the user names others.
@@ -91,9 +85,7 @@ fn schema<P: JsonSchema>() -> serde_json::Value {
     schemars::schema_for!(P).to_value()
 }
 
-fn build<P, const I: usize, const O: usize>(
-    json: &serde_json::Value,
-) -> Result<Box<dyn Bank>, ParamError>
+fn build<P, const I: usize, const O: usize>(json: &serde_json::Value) -> Result<Box<dyn Bank>, ParamError>
 where
     P: Params,
     P::Indicator: Indicator<I, O>,
@@ -203,11 +195,7 @@ mod tests {
             assert_eq!(schema["additionalProperties"], false, "{}", spec.name);
             for (name, field) in schema["properties"].as_object().into_iter().flatten() {
                 assert!(field["description"].is_string(), "{}.{name}", spec.name);
-                assert!(
-                    !field["default"].is_null() || name == "period",
-                    "{}.{name}",
-                    spec.name
-                );
+                assert!(!field["default"].is_null() || name == "period", "{}.{name}", spec.name);
             }
         }
     }
@@ -229,10 +217,7 @@ mod tests {
         let e = error("rsi", json!({"perod": 3}));
         assert_eq!(e.path, "perod");
         assert!(e.reason.contains("unknown field"), "{e}");
-        assert_eq!(
-            error("rsi", json!({"period": 0})).to_string(),
-            "period: must be from 1 to 100000, not 0"
-        );
+        assert_eq!(error("rsi", json!({"period": 0})).to_string(), "period: must be from 1 to 100000, not 0");
         assert_eq!(error("sma", json!({"period": 100_001})).path, "period");
         assert_eq!(error("sma", json!({"period": -3})).path, "period");
         assert_eq!(error("bollinger", json!({"width": "wide"})).path, "width");
@@ -243,11 +228,7 @@ mod tests {
         assert_eq!(error("macd", json!([1])).reason, "params must be a mapping");
         for spec in all() {
             assert!(spec.build(&json!({"no_such_param": 1})).is_err());
-            for name in spec.params_schema()["properties"]
-                .as_object()
-                .into_iter()
-                .flatten()
-            {
+            for name in spec.params_schema()["properties"].as_object().into_iter().flatten() {
                 if name.0.contains("period") {
                     for bad in [json!(0), json!(4_000_000), json!("x"), json!(1.5)] {
                         let params = json!({name.0: bad});

@@ -19,8 +19,7 @@ impl Ring {
         if self.items.len() < period {
             if self.items.len() == self.items.capacity() {
                 let more = self.items.len().max(4);
-                self.items
-                    .reserve_exact(more.min(period - self.items.len()));
+                self.items.reserve_exact(more.min(period - self.items.len()));
             }
             self.items.push(x);
             return None;
@@ -138,11 +137,7 @@ impl RollingSum {
             None => {}
         }
         self.sum.enter(x);
-        if self.ring.is_full(period) {
-            self.sum.value()
-        } else {
-            f64::NAN
-        }
+        if self.ring.is_full(period) { self.sum.value() } else { f64::NAN }
     }
 }
 

@@ -32,9 +32,7 @@ impl Params for RocParams {
     type Indicator = Roc;
 
     fn build(&self) -> Result<Roc, ParamError> {
-        Ok(Roc {
-            period: period("period", self.period)?,
-        })
+        Ok(Roc { period: period("period", self.period)? })
     }
 }
 
@@ -56,9 +54,7 @@ impl Params for MomParams {
     type Indicator = Mom;
 
     fn build(&self) -> Result<Mom, ParamError> {
-        Ok(Mom {
-            period: period("period", self.period)?,
-        })
+        Ok(Mom { period: period("period", self.period)? })
     }
 }
 

@@ -81,10 +81,7 @@ pub struct RsiState {
 
 impl Rsi {
     pub fn new(period: usize) -> Self {
-        Rsi {
-            period: period as u32,
-            factor: 1.0 / period as f64,
-        }
+        Rsi { period: period as u32, factor: 1.0 / period as f64 }
     }
 
     /// The average gain and loss, once they are warm.
@@ -153,10 +150,7 @@ mod tests {
         let out = run(&Rsi::new(2), &[[1.0], [3.0], [2.0], [2.0]]);
         // Gains 2, 0, 0 and losses 0, 1, 0: averages 1 and 0.5, then 0.5 and 0.25.
         let two_thirds = 200.0 / 3.0;
-        assert_close(
-            &column(&out, 0),
-            &[f64::NAN, f64::NAN, two_thirds, two_thirds],
-        );
+        assert_close(&column(&out, 0), &[f64::NAN, f64::NAN, two_thirds, two_thirds]);
         let out = run(&Cmo(Rsi::new(2)), &[[1.0], [3.0], [2.0]]);
         assert_close(&out[2], &[100.0 / 3.0]);
     }

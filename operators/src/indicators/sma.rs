@@ -43,10 +43,7 @@ pub struct Sma {
 
 impl Sma {
     pub fn new(period: usize) -> Self {
-        Sma {
-            period,
-            inverse: 1.0 / period as f64,
-        }
+        Sma { period, inverse: 1.0 / period as f64 }
     }
 
     /// The mean, NaN until the window is full.

@@ -15,14 +15,12 @@ use super::moments::Moments;
 use super::params::{ParamError, Params, period_from, positive};
 use super::registry::{Role, Spec};
 
-pub(super) const STDDEV: Spec =
-    Spec::of::<StddevParams, 1, 1>("stddev", &[Role::Price], &["stddev"]);
+pub(super) const STDDEV: Spec = Spec::of::<StddevParams, 1, 1>("stddev", &[Role::Price], &["stddev"]);
 
 pub(super) const VOLATILITY: Spec =
     Spec::of::<VolatilityParams, 1, 1>("volatility", &[Role::Price], &["volatility"]);
 
-pub(super) const ZSCORE: Spec =
-    Spec::of::<ZscoreParams, 1, 1>("zscore", &[Role::Price], &["zscore"]);
+pub(super) const ZSCORE: Spec = Spec::of::<ZscoreParams, 1, 1>("zscore", &[Role::Price], &["zscore"]);
 
 /// Standard deviation of the last `period` values.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -36,10 +34,7 @@ pub struct StddevParams {
 
 impl Default for StddevParams {
     fn default() -> Self {
-        StddevParams {
-            period: 20,
-            sample: false,
-        }
+        StddevParams { period: 20, sample: false }
     }
 }
 
@@ -63,10 +58,7 @@ pub struct ZscoreParams {
 
 impl Default for ZscoreParams {
     fn default() -> Self {
-        ZscoreParams {
-            period: 20,
-            sample: false,
-        }
+        ZscoreParams { period: 20, sample: false }
     }
 }
 
@@ -92,11 +84,7 @@ pub struct VolatilityParams {
 
 impl Default for VolatilityParams {
     fn default() -> Self {
-        VolatilityParams {
-            period: 20,
-            sample: true,
-            scale: 1.0,
-        }
+        VolatilityParams { period: 20, sample: true, scale: 1.0 }
     }
 }
 
@@ -123,11 +111,7 @@ impl Deviation {
     fn new(period: u32, sample: bool) -> Result<Self, ParamError> {
         let period = period_from("period", period, if sample { 2 } else { 1 })?;
         let n = period as f64;
-        Ok(Deviation {
-            period,
-            inverse: 1.0 / n,
-            divisor: if sample { 1.0 / (n - 1.0) } else { 1.0 / n },
-        })
+        Ok(Deviation { period, inverse: 1.0 / n, divisor: if sample { 1.0 / (n - 1.0) } else { 1.0 / n } })
     }
 
     /// Mean and deviation, NaN until the window is full.
@@ -203,46 +187,23 @@ mod tests {
                 let mean = w.iter().sum::<f64>() / n;
                 (w.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt()
             };
-            let stddev = StddevParams {
-                period: period as u32,
-                sample: false,
-            }
-            .build()
-            .unwrap();
+            let stddev = StddevParams { period: period as u32, sample: false }.build().unwrap();
             let out = run(&stddev, &rows.map(|x| [x]));
-            assert_near(
-                &column(&out, 0),
-                &rows.windows(period, deviation),
-                rows.scale(),
-            );
-            let zscore = ZscoreParams {
-                period: period as u32,
-                sample: false,
-            }
-            .build()
-            .unwrap();
+            assert_near(&column(&out, 0), &rows.windows(period, deviation), rows.scale());
+            let zscore = ZscoreParams { period: period as u32, sample: false }.build().unwrap();
             let out = run(&zscore, &rows.map(|x| [x]));
-            let anew = rows.windows(period, |w| {
-                (w[period - 1] - w.iter().sum::<f64>() / n) / deviation(w)
-            });
-            for ((z, anew), deviation) in column(&out, 0)
-                .iter()
-                .zip(&anew)
-                .zip(rows.windows(period, deviation))
+            let anew = rows.windows(period, |w| (w[period - 1] - w.iter().sum::<f64>() / n) / deviation(w));
+            for ((z, anew), deviation) in
+                column(&out, 0).iter().zip(&anew).zip(rows.windows(period, deviation))
             {
-                assert!(
-                    deviation.is_nan() || deviation < 1e-3 || (z - anew).abs() < 1e-6,
-                    "{z} for {anew}"
-                );
+                assert!(deviation.is_nan() || deviation < 1e-3 || (z - anew).abs() < 1e-6, "{z} for {anew}");
             }
         });
     }
 
     #[test]
     fn a_flat_window_has_no_deviation_and_no_score() {
-        let rows: Vec<_> = (0..50)
-            .map(|i| [if i < 10 { 1e9 / f64::from(i + 1) } else { 0.1 }])
-            .collect();
+        let rows: Vec<_> = (0..50).map(|i| [if i < 10 { 1e9 / f64::from(i + 1) } else { 0.1 }]).collect();
         let out = run(&StddevParams::default().build().unwrap(), &rows);
         assert_eq!(out[49], [0.0]);
         let out = run(&ZscoreParams::default().build().unwrap(), &rows);
@@ -251,21 +212,12 @@ mod tests {
 
     #[test]
     fn steady_growth_is_not_volatile_and_swings_are() {
-        let params = VolatilityParams {
-            period: 4,
-            sample: true,
-            scale: 2.0,
-        };
-        let swings: Vec<_> = (0..9)
-            .map(|i| [if i % 2 == 0 { 1.0 } else { 1f64.exp() }])
-            .collect();
+        let params = VolatilityParams { period: 4, sample: true, scale: 2.0 };
+        let swings: Vec<_> = (0..9).map(|i| [if i % 2 == 0 { 1.0 } else { 1f64.exp() }]).collect();
         let out = run(&params.build().unwrap(), &swings);
         assert!(out[3][0].is_nan());
         assert_close(&out[4], &[2.0 * (4.0_f64 / 3.0).sqrt()]);
-        let out = run(
-            &params.build().unwrap(),
-            &[[2.0], [-1.0], [2.0], [0.0], [2.0], [2.0], [2.0]],
-        );
+        let out = run(&params.build().unwrap(), &[[2.0], [-1.0], [2.0], [0.0], [2.0], [2.0], [2.0]]);
         assert_close(&out[6], &[0.0]);
     }
 }

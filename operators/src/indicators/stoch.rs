@@ -19,11 +19,8 @@ use super::ring::RollingSum;
 use super::rsi::{Rsi, RsiState};
 use super::sma::Sma;
 
-pub(super) const STOCH: Spec = Spec::of::<StochParams, 3, 2>(
-    "stoch",
-    &[Role::High, Role::Low, Role::Close],
-    &["stoch_k", "stoch_d"],
-);
+pub(super) const STOCH: Spec =
+    Spec::of::<StochParams, 3, 2>("stoch", &[Role::High, Role::Low, Role::Close], &["stoch_k", "stoch_d"]);
 
 pub(super) const STOCH_RSI: Spec =
     Spec::of::<StochRsiParams, 1, 2>("stoch_rsi", &[Role::Price], &["stoch_rsi_k", "stoch_rsi_d"]);
@@ -43,11 +40,7 @@ pub struct StochParams {
 
 impl Default for StochParams {
     fn default() -> Self {
-        StochParams {
-            period: 14,
-            smooth: 3,
-            signal: 3,
-        }
+        StochParams { period: 14, smooth: 3, signal: 3 }
     }
 }
 
@@ -75,12 +68,7 @@ pub struct StochRsiParams {
 
 impl Default for StochRsiParams {
     fn default() -> Self {
-        StochRsiParams {
-            period: 14,
-            rsi_period: 14,
-            smooth: 3,
-            signal: 3,
-        }
+        StochRsiParams { period: 14, rsi_period: 14, smooth: 3, signal: 3 }
     }
 }
 
@@ -169,13 +157,7 @@ mod tests {
 
     #[test]
     fn place_in_the_range() {
-        let stoch = StochParams {
-            period: 2,
-            smooth: 1,
-            signal: 2,
-        }
-        .build()
-        .unwrap();
+        let stoch = StochParams { period: 2, smooth: 1, signal: 2 }.build().unwrap();
         let out = run(&stoch, &[[4.0, 0.0, 2.0], [3.0, 1.0, 3.0], [3.0, 2.0, 2.5]]);
         assert_close(&out[1], &[75.0, f64::NAN]);
         assert_close(&out[2], &[75.0, 75.0]);
@@ -183,13 +165,7 @@ mod tests {
 
     #[test]
     fn no_range_no_answer() {
-        let stoch = StochParams {
-            period: 2,
-            smooth: 1,
-            signal: 1,
-        }
-        .build()
-        .unwrap();
+        let stoch = StochParams { period: 2, smooth: 1, signal: 1 }.build().unwrap();
         let out = run(&stoch, &[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [2.0, 1.0, 2.0]]);
         assert_close(&out[1], &[f64::NAN; 2]);
         assert_close(&out[2], &[100.0; 2]);

@@ -31,10 +31,7 @@ pub struct SupertrendParams {
 
 impl Default for SupertrendParams {
     fn default() -> Self {
-        SupertrendParams {
-            period: 10,
-            width: 3.0,
-        }
+        SupertrendParams { period: 10, width: 3.0 }
     }
 }
 
@@ -83,12 +80,7 @@ impl Indicator<3, 2> for Supertrend {
         let (middle, half) = ((high + low) / 2.0, self.width * atr);
         let (upper, lower) = (middle + half, middle - half);
         let Some(t) = &mut s.trend else {
-            s.trend = Some(Bands {
-                upper,
-                lower,
-                close,
-                down: false,
-            });
+            s.trend = Some(Bands { upper, lower, close, down: false });
             return [lower, 1.0];
         };
         if upper < t.upper || t.close > t.upper {
@@ -97,17 +89,9 @@ impl Indicator<3, 2> for Supertrend {
         if lower > t.lower || t.close < t.lower {
             t.lower = lower;
         }
-        t.down = if t.down {
-            close <= t.upper
-        } else {
-            close < t.lower
-        };
+        t.down = if t.down { close <= t.upper } else { close < t.lower };
         t.close = close;
-        if t.down {
-            [t.upper, -1.0]
-        } else {
-            [t.lower, 1.0]
-        }
+        if t.down { [t.upper, -1.0] } else { [t.lower, 1.0] }
     }
 }
 
@@ -118,21 +102,8 @@ mod tests {
 
     #[test]
     fn a_close_beyond_the_stop_turns_the_trend() {
-        let trend = SupertrendParams {
-            period: 1,
-            width: 1.0,
-        }
-        .build()
-        .unwrap();
-        let out = run(
-            &trend,
-            &[
-                [2.0, 1.0, 1.5],
-                [2.0, 1.0, 1.5],
-                [1.0, 0.0, 0.2],
-                [9.0, 8.0, 9.0],
-            ],
-        );
+        let trend = SupertrendParams { period: 1, width: 1.0 }.build().unwrap();
+        let out = run(&trend, &[[2.0, 1.0, 1.5], [2.0, 1.0, 1.5], [1.0, 0.0, 0.2], [9.0, 8.0, 9.0]]);
         assert_close(&out[0], &[f64::NAN; 2]);
         assert_close(&out[1], &[0.5, 1.0]);
         assert_close(&out[2], &[2.0, -1.0]);

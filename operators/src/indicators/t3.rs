@@ -25,10 +25,7 @@ pub struct T3Params {
 
 impl Default for T3Params {
     fn default() -> Self {
-        T3Params {
-            period: 5,
-            factor: 0.7,
-        }
+        T3Params { period: 5, factor: 0.7 }
     }
 }
 

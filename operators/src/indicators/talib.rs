@@ -17,11 +17,7 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
         ("adosc", json!({"fast": 3, "slow": 10}), vec!["ADOSC"]),
         ("adx", p(14), vec!["ADX", "PLUS_DI", "MINUS_DI"]),
         ("apo", json!({"fast": 12, "slow": 26}), vec!["APO"]),
-        (
-            "aroon",
-            p(14),
-            vec!["AROON.aroonup", "AROON.aroondown", "AROONOSC"],
-        ),
+        ("aroon", p(14), vec!["AROON.aroonup", "AROON.aroondown", "AROONOSC"]),
         ("atr", p(14), vec!["ATR"]),
         (
             "bollinger",
@@ -33,15 +29,7 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
         ("cmf", p(20), vec!["CMF"]),
         ("cmo", p(14), vec!["CMO"]),
         ("dema", p(30), vec!["DEMA"]),
-        (
-            "donchian",
-            p(20),
-            vec![
-                "DONCHIAN.upperband",
-                "DONCHIAN.middleband",
-                "DONCHIAN.lowerband",
-            ],
-        ),
+        ("donchian", p(20), vec!["DONCHIAN.upperband", "DONCHIAN.middleband", "DONCHIAN.lowerband"]),
         ("ema", p(30), vec!["EMA"]),
         ("force", p(13), vec!["EFI"]),
         ("hma", p(20), vec!["HMA"]),
@@ -51,11 +39,7 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
             json!({"period": 20, "atr_period": 10, "width": 2.0}),
             vec!["KC.upperband", "KC.middleband", "KC.lowerband"],
         ),
-        (
-            "linreg",
-            p(14),
-            vec!["LINEARREG", "LINEARREG_SLOPE", "LINEARREG_INTERCEPT", "TSF"],
-        ),
+        ("linreg", p(14), vec!["LINEARREG", "LINEARREG_SLOPE", "LINEARREG_INTERCEPT", "TSF"]),
         (
             "macd",
             json!({"fast": 12, "slow": 26, "signal": 9}),
@@ -75,16 +59,8 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
         ("rsi", p(14), vec!["RSI"]),
         ("sma", p(30), vec!["SMA"]),
         ("stddev", p(5), vec!["STDDEV"]),
-        (
-            "stoch",
-            json!({"period": 5, "smooth": 3, "signal": 3}),
-            vec!["STOCH.slowk", "STOCH.slowd"],
-        ),
-        (
-            "stoch",
-            json!({"period": 5, "smooth": 1, "signal": 3}),
-            vec!["STOCHF.fastk", "STOCHF.fastd"],
-        ),
+        ("stoch", json!({"period": 5, "smooth": 3, "signal": 3}), vec!["STOCH.slowk", "STOCH.slowd"]),
+        ("stoch", json!({"period": 5, "smooth": 1, "signal": 3}), vec!["STOCHF.fastk", "STOCHF.fastd"]),
         (
             "stoch_rsi",
             json!({"period": 5, "rsi_period": 14, "smooth": 1, "signal": 3}),
@@ -101,11 +77,7 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
         ("trix", p(30), vec!["TRIX"]),
         ("true_range", json!({}), vec!["TRANGE"]),
         ("tsi", json!({"slow": 25, "fast": 13}), vec!["TSI"]),
-        (
-            "ultimate",
-            json!({"fast": 7, "middle": 14, "slow": 28}),
-            vec!["ULTOSC"],
-        ),
+        ("ultimate", json!({"fast": 7, "middle": 14, "slow": 28}), vec!["ULTOSC"]),
         ("vortex", p(14), vec!["VORTEX.plusvi", "VORTEX.minusvi"]),
         ("vwap", json!({}), vec!["VWAP"]),
         ("vwma", p(30), vec!["VWMA"]),
@@ -117,18 +89,13 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
 
 /// The oracle's columns, or none where the data folder is absent (in CI it must be there).
 fn oracle() -> Option<HashMap<String, Vec<f64>>> {
-    let folder = std::env::var_os("TIDEMILL_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("TIDEMILL_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
     let path = folder.join("oracles/talib_spy_1m_20131008.parquet");
     let Ok(file) = std::fs::File::open(&path) else {
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!ci, "{} is absent and CI=true", path.display());
-        eprintln!(
-            "SKIPPED: TA-Lib's answers are absent: no {}",
-            path.display()
-        );
+        eprintln!("SKIPPED: TA-Lib's answers are absent: no {}", path.display());
         return None;
     };
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build());
@@ -138,22 +105,14 @@ fn oracle() -> Option<HashMap<String, Vec<f64>>> {
         for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
             let values = column.as_primitive::<Float64Type>().iter();
             let values = values.map(|x| x.unwrap_or(f64::NAN));
-            columns
-                .entry(field.name().clone())
-                .or_default()
-                .extend(values);
+            columns.entry(field.name().clone()).or_default().extend(values);
         }
     }
     // Integers have no NaN: before TA-Lib has a trend, it is 0.
-    let unknown: Vec<bool> = columns["SUPERTREND.supertrend"]
-        .iter()
-        .map(|x| x.is_nan())
-        .collect();
+    let unknown: Vec<bool> = columns["SUPERTREND.supertrend"].iter().map(|x| x.is_nan()).collect();
     let sides = columns.get_mut("SUPERTREND.trend").expect("two columns");
     let sides = sides.iter_mut().zip(unknown);
-    sides
-        .filter(|(_, unknown)| *unknown)
-        .for_each(|(side, _)| *side = f64::NAN);
+    sides.filter(|(_, unknown)| *unknown).for_each(|(side, _)| *side = f64::NAN);
     // TA-Lib's VWAP is of the typical price.
     let price = (0..columns["close"].len())
         .map(|i| (columns["high"][i] + columns["low"][i] + columns["close"][i]) / 3.0)
@@ -165,24 +124,17 @@ fn oracle() -> Option<HashMap<String, Vec<f64>>> {
 /// Differences between an output and TA-Lib's column, one line each kind.
 fn compare(label: &str, ours: &[f64], theirs: &[f64]) -> Result<String, String> {
     assert_eq!(ours.len(), theirs.len());
-    let first = theirs
-        .iter()
-        .position(|x| !x.is_nan())
-        .ok_or("TA-Lib gives nothing")?;
+    let first = theirs.iter().position(|x| !x.is_nan()).ok_or("TA-Lib gives nothing")?;
     let mut worst: f64 = 0.0;
     for (row, (&a, &b)) in ours.iter().zip(theirs).enumerate().skip(first) {
         let off = (a - b).abs() / b.abs().max(1.0);
         if off.is_nan() || off > 1e-9 {
-            return Err(format!(
-                "{label}: row {row} (TA-Lib starts at {first}): {a}, not {b}"
-            ));
+            return Err(format!("{label}: row {row} (TA-Lib starts at {first}): {a}, not {b}"));
         }
         worst = worst.max(off);
     }
     let ours = ours.iter().position(|x| !x.is_nan()).unwrap_or(usize::MAX);
-    Ok(format!(
-        "{label}: equal from row {first} on, ours starts at {ours}, off by {worst:.1e}"
-    ))
+    Ok(format!("{label}: equal from row {first} on, ours starts at {ours}, off by {worst:.1e}"))
 }
 
 #[test]
@@ -197,11 +149,8 @@ fn equals_talib_from_its_first_row() {
             ("vwap", "close") => "typical".to_owned(),
             _ => input.to_owned(),
         };
-        let inputs: Vec<&[f64]> = spec
-            .default_inputs()
-            .into_iter()
-            .map(|input| oracle[&source(input)].as_slice())
-            .collect();
+        let inputs: Vec<&[f64]> =
+            spec.default_inputs().into_iter().map(|input| oracle[&source(input)].as_slice()).collect();
         let mut out = vec![Vec::new(); spec.outputs.len()];
         bank.update(&vec![0; inputs[0].len()], &inputs, &mut out);
         assert_eq!(theirs.len(), out.len(), "{name}");

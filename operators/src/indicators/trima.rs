@@ -32,10 +32,7 @@ impl Params for TrimaParams {
     fn build(&self) -> Result<Trima, ParamError> {
         let period = period("period", self.period)?;
         let first = period.div_ceil(2);
-        Ok(Trima {
-            first: Sma::new(first),
-            second: Sma::new(period + 1 - first),
-        })
+        Ok(Trima { first: Sma::new(first), second: Sma::new(period + 1 - first) })
     }
 }
 

@@ -33,10 +33,7 @@ impl Params for TsiParams {
     type Indicator = Tsi;
 
     fn build(&self) -> Result<Tsi, ParamError> {
-        Ok(Tsi {
-            slow: Ema::new(period("slow", self.slow)?),
-            fast: Ema::new(period("fast", self.fast)?),
-        })
+        Ok(Tsi { slow: Ema::new(period("slow", self.slow)?), fast: Ema::new(period("fast", self.fast)?) })
     }
 }
 

@@ -13,11 +13,8 @@ use super::params::{ParamError, Params, fast_slow, period};
 use super::registry::{Role, Spec};
 use super::ring::RollingSum;
 
-pub(super) const ULTIMATE: Spec = Spec::of::<UltimateParams, 3, 1>(
-    "ultimate",
-    &[Role::High, Role::Low, Role::Close],
-    &["ultimate"],
-);
+pub(super) const ULTIMATE: Spec =
+    Spec::of::<UltimateParams, 3, 1>("ultimate", &[Role::High, Role::Low, Role::Close], &["ultimate"]);
 
 /// Ultimate oscillator: buying pressure in percent of true range, over three windows.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -33,11 +30,7 @@ pub struct UltimateParams {
 
 impl Default for UltimateParams {
     fn default() -> Self {
-        UltimateParams {
-            fast: 7,
-            middle: 14,
-            slow: 28,
-        }
+        UltimateParams { fast: 7, middle: 14, slow: 28 }
     }
 }
 
@@ -89,17 +82,8 @@ mod tests {
 
     #[test]
     fn closes_at_the_high_are_all_buying() {
-        let ultimate = UltimateParams {
-            fast: 1,
-            middle: 2,
-            slow: 3,
-        }
-        .build()
-        .unwrap();
+        let ultimate = UltimateParams { fast: 1, middle: 2, slow: 3 }.build().unwrap();
         let out = run(&ultimate, &[[2.0, 1.0, 2.0]; 5]);
-        assert_close(
-            &column(&out, 0),
-            &[f64::NAN, f64::NAN, f64::NAN, 100.0, 100.0],
-        );
+        assert_close(&column(&out, 0), &[f64::NAN, f64::NAN, f64::NAN, 100.0, 100.0]);
     }
 }

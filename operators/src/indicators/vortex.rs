@@ -36,9 +36,7 @@ impl Params for VortexParams {
     type Indicator = Vortex;
 
     fn build(&self) -> Result<Vortex, ParamError> {
-        Ok(Vortex {
-            period: period("period", self.period)?,
-        })
+        Ok(Vortex { period: period("period", self.period)? })
     }
 }
 
@@ -71,10 +69,7 @@ impl Indicator<3, 2> for Vortex {
         let [plus, minus, ranges] = &mut s.sums;
         let range = ranges.push(self.period, range);
         let plus = plus.push(self.period, up);
-        [
-            ratio(plus, range),
-            ratio(minus.push(self.period, down), range),
-        ]
+        [ratio(plus, range), ratio(minus.push(self.period, down), range)]
     }
 }
 

@@ -14,11 +14,9 @@ use super::params::{ParamError, Params, period};
 use super::registry::{Role, Spec};
 use super::ring::{RollingSum, Sum};
 
-pub(super) const VWAP: Spec =
-    Spec::of::<VwapParams, 2, 1>("vwap", &[Role::Price, Role::Volume], &["vwap"]);
+pub(super) const VWAP: Spec = Spec::of::<VwapParams, 2, 1>("vwap", &[Role::Price, Role::Volume], &["vwap"]);
 
-pub(super) const VWMA: Spec =
-    Spec::of::<VwmaParams, 2, 1>("vwma", &[Role::Price, Role::Volume], &["vwma"]);
+pub(super) const VWMA: Spec = Spec::of::<VwmaParams, 2, 1>("vwma", &[Role::Price, Role::Volume], &["vwma"]);
 
 /// Volume-weighted average price since the start, or of the last `period` rows.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -87,10 +85,7 @@ impl Indicator<2, 1> for Vwap {
             }
             Some(period) => {
                 let [value, weight] = &mut **s.window.get_or_insert_default();
-                [
-                    value.push(period, price * volume),
-                    weight.push(period, volume),
-                ]
+                [value.push(period, price * volume), weight.push(period, volume)]
             }
         };
         [ratio(value, weight)]

@@ -11,11 +11,8 @@ use super::indicator::{Indicator, ratio};
 use super::params::{ParamError, Params, period};
 use super::registry::{Role, Spec};
 
-pub(super) const WILLIAMS_R: Spec = Spec::of::<WilliamsRParams, 3, 1>(
-    "williams_r",
-    &[Role::High, Role::Low, Role::Close],
-    &["williams_r"],
-);
+pub(super) const WILLIAMS_R: Spec =
+    Spec::of::<WilliamsRParams, 3, 1>("williams_r", &[Role::High, Role::Low, Role::Close], &["williams_r"]);
 
 /// Williams %R: how far the close is below the highest high, in percent of the range of the window
 /// (0 to -100).
@@ -36,9 +33,7 @@ impl Params for WilliamsRParams {
     type Indicator = WilliamsR;
 
     fn build(&self) -> Result<WilliamsR, ParamError> {
-        Ok(WilliamsR {
-            period: period("period", self.period)?,
-        })
+        Ok(WilliamsR { period: period("period", self.period)? })
     }
 }
 
@@ -68,10 +63,7 @@ mod tests {
 
     #[test]
     fn distance_below_the_high() {
-        let out = run(
-            &WilliamsR { period: 2 },
-            &[[4.0, 0.0, 2.0], [3.0, 1.0, 3.0]],
-        );
+        let out = run(&WilliamsR { period: 2 }, &[[4.0, 0.0, 2.0], [3.0, 1.0, 3.0]]);
         assert_close(&column(&out, 0), &[f64::NAN, -25.0]);
     }
 }

@@ -57,11 +57,7 @@ impl Params for HmaParams {
 
     fn build(&self) -> Result<Hma, ParamError> {
         let period = period_from("period", self.period, 2)?;
-        Ok(Hma {
-            half: Wma::new(period / 2),
-            whole: Wma::new(period),
-            root: Wma::new(period.isqrt()),
-        })
+        Ok(Hma { half: Wma::new(period / 2), whole: Wma::new(period), root: Wma::new(period.isqrt()) })
     }
 }
 
@@ -77,9 +73,7 @@ impl Wma {
     /// The average, NaN until the window is full.
     #[inline]
     pub fn push(&self, s: &mut TrendState, x: f64) -> f64 {
-        self.0
-            .push(s, x)
-            .map_or(f64::NAN, |line| line.weighted_mean)
+        self.0.push(s, x).map_or(f64::NAN, |line| line.weighted_mean)
     }
 }
 
@@ -122,10 +116,7 @@ mod tests {
     #[test]
     fn weights_rise_to_the_newest() {
         let out = run(&Wma::new(3), &[[1.0], [2.0], [6.0], [0.0]]);
-        assert_close(
-            &column(&out, 0),
-            &[f64::NAN, f64::NAN, 23.0 / 6.0, 14.0 / 6.0],
-        );
+        assert_close(&column(&out, 0), &[f64::NAN, f64::NAN, 23.0 / 6.0, 14.0 / 6.0]);
     }
 
     #[test]
@@ -134,11 +125,7 @@ mod tests {
             let out = run(&Wma::new(period), &rows.map(|x| [x]));
             let norm = (period * (period + 1) / 2) as f64;
             let anew = rows.windows(period, |w| {
-                w.iter()
-                    .enumerate()
-                    .map(|(i, x)| (i + 1) as f64 * x)
-                    .sum::<f64>()
-                    / norm
+                w.iter().enumerate().map(|(i, x)| (i + 1) as f64 * x).sum::<f64>() / norm
             });
             assert_near(&column(&out, 0), &anew, rows.scale());
         });

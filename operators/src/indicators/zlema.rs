@@ -32,10 +32,7 @@ impl Params for ZlemaParams {
 
     fn build(&self) -> Result<Zlema, ParamError> {
         let period = period("period", self.period)?;
-        Ok(Zlema {
-            ema: Ema::new(period),
-            lag: (period - 1) / 2,
-        })
+        Ok(Zlema { ema: Ema::new(period), lag: (period - 1) / 2 })
     }
 }
 

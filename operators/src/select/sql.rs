@@ -58,7 +58,9 @@ impl<'a> Reader<'a> {
     pub fn list(&self, path: &str, sql: &str) -> Result<Vec<Item>, Problems> {
         let mut problems = Problems::new();
         let mut items: Vec<Item> = Vec::new();
-        for item in parse(path, sql, |p| p.parse_comma_separated(Parser::parse_select_item)).map_err(|p| vec![p])? {
+        for item in
+            parse(path, sql, |p| p.parse_comma_separated(Parser::parse_select_item)).map_err(|p| vec![p])?
+        {
             match self.item(path, item) {
                 Ok(more) => items.extend(more),
                 Err(problem) => problems.push(problem),
@@ -91,7 +93,9 @@ impl<'a> Reader<'a> {
         let (expr, alias) = match item {
             SelectItem::Wildcard(options) if options == WildcardAdditionalOptions::default() => {
                 let columns = self.input.user_columns().map(|f| f.name().clone());
-                return columns.map(|n| self.physical(path, n.clone(), Expr::Column(Column::from_name(n)))).collect();
+                return columns
+                    .map(|n| self.physical(path, n.clone(), Expr::Column(Column::from_name(n))))
+                    .collect();
             }
             SelectItem::UnnamedExpr(expr) => (expr, None),
             SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias)),
@@ -106,7 +110,9 @@ impl<'a> Reader<'a> {
             (Some(alias), _) => ident(alias),
             (None, Expr::Column(column)) => column.name.clone(),
             (None, _) => {
-                return Err(Problem::new(path, format!("`{text}` has no name")).hint(format!("`{text} AS name`")));
+                return Err(
+                    Problem::new(path, format!("`{text}` has no name")).hint(format!("`{text} AS name`"))
+                );
             }
         };
         if row::is_system(&name) {
@@ -136,7 +142,9 @@ impl<'a> Reader<'a> {
                 Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
                     Some("there is no other table to query".to_owned())
                 }
-                Expr::ScalarVariable(..) | Expr::Placeholder(_) => Some(format!("`{part}` is a variable without a value")),
+                Expr::ScalarVariable(..) | Expr::Placeholder(_) => {
+                    Some(format!("`{part}` is a variable without a value"))
+                }
                 Expr::Unnest(_) | Expr::GroupingSet(_) | Expr::OuterReferenceColumn(..) => {
                     Some(format!("`{text}` is not an expression over one row"))
                 }
@@ -175,9 +183,13 @@ impl<'a> Reader<'a> {
             && let SchemaError::FieldNotFound { field, .. } = inner.as_ref()
         {
             let names: Vec<&str> = self.input.schema.fields().iter().map(|f| f.name().as_str()).collect();
-            if let Some(name) = names.iter().find(|n| n.eq_ignore_ascii_case(field.name()) && **n != field.name()) {
+            if let Some(name) =
+                names.iter().find(|n| n.eq_ignore_ascii_case(field.name()) && **n != field.name())
+            {
                 return Problem::new(path, format!("`{}` has no column `{}`", self.input.name, field.name()))
-                    .hint(format!("did you mean `{name}`? write \"{name}\" in double quotes to keep its capitals"));
+                    .hint(format!(
+                        "did you mean `{name}`? write \"{name}\" in double quotes to keep its capitals"
+                    ));
             }
             if let Err(problem) = self.input.column(path, field.name()) {
                 return problem;
@@ -209,14 +221,20 @@ fn parse<T>(
     }
     let subquery = |t: &Token| matches!(t, Token::Word(w) if w.keyword == Keyword::SELECT);
     if let Some(found) = tokens.iter().find(|t| subquery(&t.token)) {
-        let problem = Problem::new(path, format!("SELECT at line {}, column {}", found.span.start.line, found.span.start.column));
+        let problem = Problem::new(
+            path,
+            format!("SELECT at line {}, column {}", found.span.start.line, found.span.start.column),
+        );
         return Err(problem.hint("write expressions alone; there is no other table to query"));
     }
     let mut parser = Parser::new(&DIALECT).with_tokens_with_locations(tokens);
     let parsed = read(&mut parser).map_err(broken)?;
     let rest = parser.peek_token();
     if rest.token != Token::EOF {
-        let reason = format!("unexpected `{}` at line {}, column {}", rest.token, rest.span.start.line, rest.span.start.column);
+        let reason = format!(
+            "unexpected `{}` at line {}, column {}",
+            rest.token, rest.span.start.line, rest.span.start.column
+        );
         return Err(Problem::new(path, reason).hint("write expressions alone; a condition goes to `where`"));
     }
     Ok(parsed)
@@ -237,7 +255,12 @@ fn known_type(t: DataType) -> DataType {
 /// DataFusion's words in the house's manner.
 fn tidy(message: &str) -> String {
     let mut text = message.trim();
-    for prefix in ["Error during planning: ", "sql parser error: ", "Schema error: ", "Invalid or Unsupported Configuration: "] {
+    for prefix in [
+        "Error during planning: ",
+        "sql parser error: ",
+        "Schema error: ",
+        "Invalid or Unsupported Configuration: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let text = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");

@@ -58,7 +58,11 @@ pub(super) async fn open(target: &Target, cx: SinkContext) -> Result<ExactlyOnce
     progress::prepare(&target.connection, &progress_topic, cx.shards).await?;
     let id = progress::transactional_id(&cx.job, &cx.name, cx.shard);
     let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
-    let settings = [("transactional.id", id.as_str()), ("transaction.timeout.ms", timeout.as_str()), ("message.timeout.ms", timeout.as_str())];
+    let settings = [
+        ("transactional.id", id.as_str()),
+        ("transaction.timeout.ms", timeout.as_str()),
+        ("message.timeout.ms", timeout.as_str()),
+    ];
     let out = Outbox::open(target, &cx.job, cx.schema.clone(), &settings).await?;
     let producer = out.producer.clone();
     let fenced = blocking(move || Ok(attempt(|| producer.init_transactions(ATTEMPT)))).await?;
@@ -76,9 +80,14 @@ pub(super) async fn open(target: &Target, cx: SinkContext) -> Result<ExactlyOnce
         generation: cx.generation,
         run: cx.run,
     };
-    let mut writer = ExactlyOnce { out, clock: cx.clock, progress_topic, progress, committed, open: None, last: i64::MIN };
+    let mut writer =
+        ExactlyOnce { out, clock: cx.clock, progress_topic, progress, committed, open: None, last: i64::MIN };
     if stale {
-        tracing::info!(topic = target.topic, shard = cx.shard, "a new run: everything is written again, behind what earlier runs wrote");
+        tracing::info!(
+            topic = target.topic,
+            shard = cx.shard,
+            "a new run: everything is written again, behind what earlier runs wrote"
+        );
         writer.begin()?;
         writer.flush(i64::MIN).await?;
         writer.committed = None;
@@ -87,7 +96,12 @@ pub(super) async fn open(target: &Target, cx: SinkContext) -> Result<ExactlyOnce
 }
 
 /// Where to go on, from what the brokers and the checkpoint say.
-fn reconcile(found: Option<Progress>, topic: &str, progress_topic: &str, cx: &SinkContext) -> Result<Option<i64>, ConnectorError> {
+fn reconcile(
+    found: Option<Progress>,
+    topic: &str,
+    progress_topic: &str,
+    cx: &SinkContext,
+) -> Result<Option<i64>, ConnectorError> {
     let (shard, shards) = (cx.shard, cx.shards);
     if let Some(p) = found.as_ref().filter(|p| p.generation > cx.generation) {
         return Err(ConnectorError::Fenced(format!(
@@ -107,8 +121,11 @@ fn reconcile(found: Option<Progress>, topic: &str, progress_topic: &str, cx: &Si
     if let Some(p) = found.as_ref().filter(|p| p.shards != shards) {
         return Err(rescaled(p.shards as u64));
     }
-    let of_topic = || cx.restored.iter().filter(|(_, v)| v.get("topic").and_then(Value::as_str) == Some(topic));
-    if let Some(before) = of_topic().filter_map(|(_, v)| v.get("shards")?.as_u64()).find(|n| *n != shards as u64) {
+    let of_topic =
+        || cx.restored.iter().filter(|(_, v)| v.get("topic").and_then(Value::as_str) == Some(topic));
+    if let Some(before) =
+        of_topic().filter_map(|(_, v)| v.get("shards")?.as_u64()).find(|n| *n != shards as u64)
+    {
         return Err(rescaled(before));
     }
     let remembered = of_topic().find(|(s, _)| *s == shard).and_then(|(_, v)| v.get("watermark")?.as_i64());
@@ -123,7 +140,11 @@ fn reconcile(found: Option<Progress>, topic: &str, progress_topic: &str, cx: &Si
         )));
     }
     if let Some(until) = committed.filter(|p| *p > i64::MIN).map(chrono::DateTime::from_timestamp_nanos) {
-        tracing::info!(sink = cx.name, shard, "rows before {until} are in topic `{topic}` already and are left out when they come again");
+        tracing::info!(
+            sink = cx.name,
+            shard,
+            "rows before {until} are in topic `{topic}` already and are left out when they come again"
+        );
     }
     Ok(committed)
 }
@@ -163,7 +184,9 @@ impl SinkWriter for ExactlyOnce {
     }
 
     async fn checkpoint(&mut self, _: u64) -> Result<Value, ConnectorError> {
-        Ok(json!({ "topic": self.progress.topic, "shards": self.progress.shards, "watermark": self.committed }))
+        Ok(
+            json!({ "topic": self.progress.topic, "shards": self.progress.shards, "watermark": self.committed }),
+        )
     }
 }
 
@@ -175,10 +198,14 @@ impl ExactlyOnce {
     }
 
     async fn commit(&self) -> Result<(), ConnectorError> {
-        let value = serde_json::to_vec(&self.progress).map_err(|e| ConnectorError::fatal("cannot write progress", e))?;
+        let value = serde_json::to_vec(&self.progress)
+            .map_err(|e| ConnectorError::fatal("cannot write progress", e))?;
         let key = format!("{}/{}/{}", self.progress.job, self.progress.sink, self.progress.shard);
         loop {
-            let record = BaseRecord::to(&self.progress_topic).partition(self.progress.shard as i32).key(key.as_bytes()).payload(&value[..]);
+            let record = BaseRecord::to(&self.progress_topic)
+                .partition(self.progress.shard as i32)
+                .key(key.as_bytes())
+                .payload(&value[..]);
             match self.out.producer.send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
@@ -213,7 +240,14 @@ impl ExactlyOnce {
         let aborted = blocking(move || Ok(producer.abort_transaction(ATTEMPT))).await;
         if let Ok(Err(why)) = aborted {
             // Should a newer run be the reason, that is the better word.
-            let word = failed(&self.out.producer, &self.out.ear, &self.progress.job, &self.progress.topic, "abort", &why);
+            let word = failed(
+                &self.out.producer,
+                &self.out.ear,
+                &self.progress.job,
+                &self.progress.topic,
+                "abort",
+                &why,
+            );
             if matches!(word, ConnectorError::Fenced(_)) {
                 return word;
             }
@@ -232,7 +266,9 @@ fn attempt(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> 
     let mut attempts = 1;
     loop {
         match call() {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && attempts < ATTEMPTS => attempts += 1,
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && attempts < ATTEMPTS => {
+                attempts += 1
+            }
             done => return done,
         }
     }

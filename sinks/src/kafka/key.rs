@@ -52,7 +52,9 @@ impl Keys {
                         match row::text(column, i) {
                             _ if column.is_null(i) => out.extend_from_slice(b"null"),
                             Some(text) => put_json(out, text),
-                            None if column.data_type().is_integer() => put(out, format_args!("{}", formatter.value(i))),
+                            None if column.data_type().is_integer() => {
+                                put(out, format_args!("{}", formatter.value(i)))
+                            }
                             None => put_json(out, &formatter.value(i).to_string()),
                         }
                     }

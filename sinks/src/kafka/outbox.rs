@@ -34,7 +34,12 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Makes the producer; `fixed` are settings on top of the common ones.
-    pub(super) async fn open(target: &Target, job: &str, schema: SchemaRef, fixed: &[(&str, &str)]) -> Result<Self, ConnectorError> {
+    pub(super) async fn open(
+        target: &Target,
+        job: &str,
+        schema: SchemaRef,
+        fixed: &[(&str, &str)],
+    ) -> Result<Self, ConnectorError> {
         let mut all = vec![
             // Failures are all that is asked for: a report a message would cost more than the message.
             ("delivery.report.only.error", "true"),
@@ -74,8 +79,10 @@ impl Outbox {
             self.origin.clear();
             let written = write!(self.origin, "{}:{}", src[i], seq[i]);
             debug_assert!(written.is_ok());
-            let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: ORIGIN, value: Some(&self.origin) });
-            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic).payload(encoded.row(i)).headers(headers);
+            let headers =
+                OwnedHeaders::new_with_capacity(1).insert(Header { key: ORIGIN, value: Some(&self.origin) });
+            let mut record: BaseRecord<'_, [u8], [u8]> =
+                BaseRecord::to(&self.topic).payload(encoded.row(i)).headers(headers);
             record.key = self.keys.get(i);
             // Kafka knows no times before 1970; such a message gets the time of its writing.
             record.timestamp = Some(ts[i].div_euclid(1_000_000)).filter(|ms| *ms > 0);
@@ -137,7 +144,9 @@ pub(super) fn drain(producer: &ThreadedProducer<Ear>) -> Result<(), KafkaError> 
     loop {
         match producer.flush(Duration::ZERO) {
             Ok(()) => break,
-            Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => std::thread::sleep(Duration::from_micros(500)),
+            Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {
+                std::thread::sleep(Duration::from_micros(500))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -145,11 +154,25 @@ pub(super) fn drain(producer: &ThreadedProducer<Ear>) -> Result<(), KafkaError> 
 }
 
 /// What a refusal means for the job.
-pub(super) fn failed(producer: &ThreadedProducer<Ear>, ear: &Ear, job: &str, topic: &str, what: &str, error: &KafkaError) -> ConnectorError {
+pub(super) fn failed(
+    producer: &ThreadedProducer<Ear>,
+    ear: &Ear,
+    job: &str,
+    topic: &str,
+    what: &str,
+    error: &KafkaError,
+) -> ConnectorError {
     // Refusals after a fatal error only say that there was one.
     let fatal = producer.client().fatal_error();
     let code = fatal.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
-    if matches!(code, Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)) {
+    if matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::Fenced
+                | RDKafkaErrorCode::ProducerFenced
+                | RDKafkaErrorCode::InvalidProducerEpoch
+        )
+    ) {
         return ConnectorError::Fenced(format!("a newer run of job `{job}` has taken over topic `{topic}`"));
     }
     if let Some((code, reason)) = ear.failed_delivery() {
@@ -162,10 +185,18 @@ pub(super) fn failed(producer: &ThreadedProducer<Ear>, ear: &Ear, job: &str, top
 /// A message that the brokers refused: some would be refused again.
 fn undelivered(topic: &str, code: RDKafkaErrorCode, reason: &str) -> ConnectorError {
     let hint = match code {
-        RDKafkaErrorCode::InvalidTimestamp => "a row's ts is further in the future than the topic's `message.timestamp.after.max.ms` allows",
+        RDKafkaErrorCode::InvalidTimestamp => {
+            "a row's ts is further in the future than the topic's `message.timestamp.after.max.ms` allows"
+        }
         RDKafkaErrorCode::MessageSizeTooLarge => "raise the topic's `max.message.bytes`",
-        RDKafkaErrorCode::TopicAuthorizationFailed => "grant WRITE on it to this user, or mend the credentials in `options`",
-        _ => return ConnectorError::Transient(format!("kafka topic `{topic}` did not take a message: {reason}")),
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            "grant WRITE on it to this user, or mend the credentials in `options`"
+        }
+        _ => {
+            return ConnectorError::Transient(format!(
+                "kafka topic `{topic}` did not take a message: {reason}"
+            ));
+        }
     };
     ConnectorError::Fatal(format!("kafka topic `{topic}` refused a message: {reason}; {hint}"))
 }

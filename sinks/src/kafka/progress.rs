@@ -45,7 +45,11 @@ fn clean(name: &str) -> String {
 }
 
 /// Makes the progress topic where it is missing.
-pub(super) async fn prepare(connection: &Connection, topic: &str, shards: usize) -> Result<(), ConnectorError> {
+pub(super) async fn prepare(
+    connection: &Connection,
+    topic: &str,
+    shards: usize,
+) -> Result<(), ConnectorError> {
     let settings = [
         ("cleanup.policy", "compact"),
         // Small segments are compacted soon; only the newest record of each partition matters.
@@ -63,7 +67,11 @@ pub(super) async fn prepare(connection: &Connection, topic: &str, shards: usize)
 }
 
 /// The newest committed record of `shard`. To be called after the shard's older writer is fenced.
-pub(super) async fn read(connection: &Connection, topic: &str, shard: usize) -> Result<Option<Progress>, ConnectorError> {
+pub(super) async fn read(
+    connection: &Connection,
+    topic: &str,
+    shard: usize,
+) -> Result<Option<Progress>, ConnectorError> {
     let config = connection.config(&READ_DEFAULTS, &read_fixed("tidemill.progress", "read_committed"))?;
     let topic = topic.to_owned();
     blocking(move || {

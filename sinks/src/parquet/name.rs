@@ -70,7 +70,12 @@ mod tests {
             assert!(!name.contains('/'));
         }
         assert_ne!(file.name("a.b", "c"), file.name("a", "b.c"));
-        for stranger in ["part-0.parquet", "j.s.after-1.parquet", "j.s.after-1-2-3-4.g1.parquet", "j.s.after-x-0-0.g1.parquet"] {
+        for stranger in [
+            "part-0.parquet",
+            "j.s.after-1.parquet",
+            "j.s.after-1-2-3-4.g1.parquet",
+            "j.s.after-x-0-0.g1.parquet",
+        ] {
             assert_eq!(FileName::parse(stranger, "j", "s"), None);
         }
     }

@@ -38,9 +38,15 @@ pub fn resolve(names: &[String], input: &StreamInfo, problems: &mut Problems) ->
         } else {
             match input.column(&at, name) {
                 Err(problem) => problems.push(problem),
-                Ok(index) if !is_key_type(input.data_type(index)) || input.data_type(index).is_temporal() && *input.data_type(index) != DataType::Date32 => {
-                    let reason = format!("column `{name}` is {}, which cannot be a folder", input.data_type(index));
-                    problems.push(Problem::new(at, reason).hint("folders are text, integers, booleans or dates"));
+                Ok(index)
+                    if !is_key_type(input.data_type(index))
+                        || input.data_type(index).is_temporal()
+                            && *input.data_type(index) != DataType::Date32 =>
+                {
+                    let reason =
+                        format!("column `{name}` is {}, which cannot be a folder", input.data_type(index));
+                    problems
+                        .push(Problem::new(at, reason).hint("folders are text, integers, booleans or dates"));
                 }
                 Ok(index) => columns.push(Column { name: name.clone(), index: Some(index) }),
             }
@@ -58,7 +64,9 @@ pub struct Splitter {
 impl Splitter {
     /// A splitter by `columns` of rows of `schema`.
     pub fn new(columns: Vec<Column>, schema: &SchemaRef) -> Result<Self, ArrowError> {
-        let field = |c: &Column| SortField::new(c.index.map_or(DataType::Date32, |i| schema.field(i).data_type().clone()));
+        let field = |c: &Column| {
+            SortField::new(c.index.map_or(DataType::Date32, |i| schema.field(i).data_type().clone()))
+        };
         let converter = match columns.is_empty() {
             true => None,
             false => Some(RowConverter::new(columns.iter().map(field).collect())?),
@@ -100,7 +108,11 @@ impl Splitter {
             .into_iter()
             .map(|indices| {
                 let folder = self.folder(&arrays, indices.first().map_or(0, |i| *i as usize))?;
-                let rows = if whole { rows.clone() } else { arrow::compute::take_record_batch(rows, &UInt32Array::from(indices))? };
+                let rows = if whole {
+                    rows.clone()
+                } else {
+                    arrow::compute::take_record_batch(rows, &UInt32Array::from(indices))?
+                };
                 Ok((folder, rows))
             })
             .collect()

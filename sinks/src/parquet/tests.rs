@@ -1,7 +1,7 @@
 use std::path::Path as FsPath;
 
-use arrow::datatypes::Int64Type;
 use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
 
@@ -10,7 +10,8 @@ use crate::conformance::{Case, check_sink, context, plan_context, rows, stream};
 
 fn plan(with: serde_json::Value, base: &FsPath) -> Result<SinkPlan, Vec<String>> {
     let params = serde_json::from_value(with).unwrap();
-    Parquet::plan(params, &stream(), &plan_context(base)).map_err(|p| p.iter().map(|p| p.to_string()).collect())
+    Parquet::plan(params, &stream(), &plan_context(base))
+        .map_err(|p| p.iter().map(|p| p.to_string()).collect())
 }
 
 /// Every row of every file below a folder, with the file's Hive folder in front.
@@ -34,7 +35,9 @@ fn contents(folder: &FsPath) -> Vec<String> {
                     tidemill_engine::json::EncodeOptions { origin: true, lines: false },
                 );
                 let batch = batch.unwrap();
-                rows.extend(encoder.encode(&batch).iter().map(|r| format!("{hive} {}", String::from_utf8_lossy(r))));
+                rows.extend(
+                    encoder.encode(&batch).iter().map(|r| format!("{hive} {}", String::from_utf8_lossy(r))),
+                );
             }
         }
     }
@@ -68,7 +71,12 @@ async fn big_files_are_cut_and_stay_invisible_until_the_checkpoint() {
     for i in 0..130 {
         writer.write(rows(i * 10_000..(i + 1) * 10_000)).await.unwrap();
     }
-    let visible = || std::fs::read_dir(base.join("a")).unwrap().filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "parquet").count();
+    let visible = || {
+        std::fs::read_dir(base.join("a"))
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "parquet")
+            .count()
+    };
     assert_eq!(visible(), 0);
     assert!(std::fs::read_dir(base.join("a")).unwrap().count() > 0, "no part of a big file was sent early");
     let kept = writer.checkpoint(1).await.unwrap();
@@ -78,15 +86,22 @@ async fn big_files_are_cut_and_stay_invisible_until_the_checkpoint() {
     for file in files {
         let path = base.join("a").join(file["path"].as_str().unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().len(), file["bytes"].as_u64().unwrap());
-        let batches = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap().build().unwrap();
+        let batches = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap())
+            .unwrap()
+            .build()
+            .unwrap();
         let ts: Vec<i64> = batches
             .flat_map(|b| {
-                let ts = arrow::compute::cast(b.unwrap().column(0), &arrow::datatypes::DataType::Int64).unwrap();
+                let ts =
+                    arrow::compute::cast(b.unwrap().column(0), &arrow::datatypes::DataType::Int64).unwrap();
                 ts.as_primitive::<Int64Type>().values().to_vec()
             })
             .collect();
         assert!(ts.is_sorted());
-        assert_eq!((ts[0], ts[ts.len() - 1]), (file["min_ts"].as_i64().unwrap(), file["max_ts"].as_i64().unwrap()));
+        assert_eq!(
+            (ts[0], ts[ts.len() - 1]),
+            (file["min_ts"].as_i64().unwrap(), file["max_ts"].as_i64().unwrap())
+        );
     }
 }
 
@@ -120,7 +135,11 @@ async fn what_cannot_be_written_is_named() {
     let with = json!({"url": "", "partition_by": ["sybmol", "price"], "compression": "rar", "file_mb": 0});
     let problems = plan(with, base).err().unwrap();
     let paths: Vec<&str> = problems.iter().map(|p| p.split(':').next().unwrap()).collect();
-    assert_eq!(paths, ["partition_by[0]", "partition_by[1]", "compression", "file_mb", "url"], "{problems:?}");
+    assert_eq!(
+        paths,
+        ["partition_by[0]", "partition_by[1]", "compression", "file_mb", "url"],
+        "{problems:?}"
+    );
     assert!(problems[0].contains("did you mean `symbol`?"), "{problems:?}");
     std::fs::write(base.join("file"), b"").unwrap();
     let sink = plan(json!({"url": "file/a"}), base).unwrap().sink;

@@ -83,11 +83,17 @@ pub fn failed(path: &str, error: object_store::Error) -> ConnectorError {
     use object_store::Error as E;
     let what = format!("cannot write `{path}`");
     if let E::AlreadyExists { .. } = error {
-        return ConnectorError::Fenced(format!("`{path}` is there already: another run of this job writes to the same place"));
+        return ConnectorError::Fenced(format!(
+            "`{path}` is there already: another run of this job writes to the same place"
+        ));
     }
     let lasting = matches!(
         error,
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. }
+        E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::InvalidPath { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
     );
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     let mut found = None;

@@ -109,16 +109,24 @@ impl Writer {
     fn begin(&mut self, folder: &str) -> Result<Open, ConnectorError> {
         if self.open.len() >= FOLDERS_MAX {
             let hint = "partition by fewer columns, or take checkpoints more often";
-            let what = format!("more than {FOLDERS_MAX} folders of `{}` between two checkpoints", self.location.display);
+            let what = format!(
+                "more than {FOLDERS_MAX} folders of `{}` between two checkpoints",
+                self.location.display
+            );
             return Err(ConnectorError::fatal(what, hint));
         }
-        let file =
-            FileName { after: self.after, shard: self.cx.shard, number: self.files, generation: self.cx.generation };
+        let file = FileName {
+            after: self.after,
+            shard: self.cx.shard,
+            number: self.files,
+            generation: self.cx.generation,
+        };
         self.files += 1;
         let relative = format!("{folder}{}", file.name(&self.cx.job, &self.cx.name));
         // The folder is spelled out already; `join` would do it once more.
         let path = format!("{}/{relative}", self.location.path);
-        let path = Path::parse(path).map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
+        let path =
+            Path::parse(path).map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
         let parquet = ArrowWriter::try_new(Vec::new(), self.cx.schema.clone(), Some(self.properties.clone()))
             .map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
         Ok(Open { parquet, upload: Upload::new(path), relative, rows: 0, range: (i64::MAX, i64::MIN) })
