@@ -1,6 +1,12 @@
 //! Bad input and bad surroundings: each gets a clear message or a dead letter, none a panic, and no
 //! good row beside it is lost.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

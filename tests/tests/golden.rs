@@ -4,6 +4,12 @@
 //! with the first: two workers, two processes, random batch sizes, Kafka as input, and stopped at
 //! half and resumed on three workers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -3,6 +3,12 @@
 //! Each test makes topics of its own. Without a broker (`TIDEMILL_TEST_KAFKA` unset) they say loudly
 //! that nothing was tested; where CI=true that is a failure.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,6 +5,12 @@
 //! until it has ended by itself; then everything it wrote is compared. `TIDEMILL_KILLS` says how
 //! many kills there are in all, `TIDEMILL_SEED` where their series begins.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};

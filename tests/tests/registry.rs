@@ -1,5 +1,11 @@
 //! The registry as data: every kind is documented, and its examples are graphs that plan.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::collections::BTreeSet;
 
 use tidemill_engine::params::properties;

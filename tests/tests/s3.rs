@@ -1,5 +1,11 @@
 //! Checkpoints and archive on a real S3 server: written, resumed and read back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;

@@ -1,6 +1,12 @@
 //! Broken graphs and what is said of them: `broken/NAME.yaml` beside `broken/NAME.txt`. The goldens
 //! are rewritten by `UPDATE_EXPECT=1`; read them as a user would before committing them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
 use std::path::PathBuf;
 
 use tidemill_tests::{plan_text, registry, root};

@@ -135,7 +135,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime.spawn(stop_on_signal(stop.clone()));
     let outcome = run_plan(plan, &options, &runtime, stop, args.how.progress);
     runtime.shutdown_timeout(Duration::from_secs(2));
-    Ok(outcome?)
+    outcome
 }
 
 /// Runs a plan on this thread with its progress shown; prints the summary.

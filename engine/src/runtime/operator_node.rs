@@ -161,7 +161,14 @@ impl OperatorRun {
                         break;
                     }
                     self.begin_snapshot();
-                    for (time, port, batch) in self.align.next_epoch() {
+                    let rows = self.align.next_epoch();
+                    // What these rows make is not in the snapshot, so it must not be in those behind:
+                    // under the old epoch they would take it in, and a restart make it again.
+                    let at = Time { epoch: self.align.epoch, ts: self.watermark };
+                    if let Some(capability) = &mut self.capability {
+                        capability.downgrade(&at);
+                    }
+                    for (time, port, batch) in rows {
                         self.take(time, port, batch)?;
                     }
                 }
