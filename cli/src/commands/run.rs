@@ -73,7 +73,7 @@ pub enum ShowProgress {
     Auto,
     /// A log line every few seconds.
     Log,
-    /// Nothing but the summary.
+    /// Nothing, unless the job fails.
     Off,
 }
 
