@@ -136,7 +136,11 @@ class Five:
         return macd, self.signal, rsi, mean, deviation, self.value / self.volume if self.volume else None
 
 
-def bytewax_indicators():
+def bytewax_run(columns, rows_of, stateful):
+    """Runs the files' rows through one stateful step of a Bytewax flow; how many items came out.
+
+    `rows_of` makes (key, value) pairs of a batch's columns; `stateful` adds the step to the flow.
+    """
     import bytewax.operators as op
     import pyarrow.parquet as pq
     from bytewax.dataflow import Dataflow
@@ -149,12 +153,10 @@ def bytewax_indicators():
     class Reader(StatelessSourcePartition):
         def __init__(self):
             files = (pq.ParquetFile(f) for f in sorted(glob.glob(URL)))
-            self.batches = (b for f in files for b in f.iter_batches(4096, columns=["symbol", "price", "size"]))
+            self.batches = (b.select(columns) for f in files for b in f.iter_batches(4096, columns=columns))
 
         def next_batch(self):
-            batch = next(self.batches)
-            symbol, price, size = (c.to_pylist() for c in batch.columns)
-            return list(zip(symbol, zip(price, size)))
+            return list(rows_of(next(self.batches).columns))
 
     class Source(DynamicSource):
         def build(self, step_id, worker_index, worker_count):
@@ -167,51 +169,29 @@ def bytewax_indicators():
     class Sink(DynamicSink):
         def build(self, step_id, worker_index, worker_count):
             return Nowhere()
+
+    flow = Dataflow("peer")
+    op.output("out", stateful(op, op.input("in", flow, Source())), Sink())
+    run_main(flow)
+    return made[0]
+
+
+def bytewax_indicators():
+    def rows_of(columns):
+        symbol, price, size = (c.to_pylist() for c in columns)
+        return zip(symbol, zip(price, size))
 
     def step(state, trade):
         state = state or Five()
         return state, state.step(*trade)
 
-    flow = Dataflow("five")
-    stream = op.input("in", flow, Source())
-    stream = op.stateful_map("five", stream, step)
-    op.output("out", stream, Sink())
-    run_main(flow)
-    return made[0]
+    return bytewax_run(["symbol", "price", "size"], rows_of, lambda op, stream: op.stateful_map("five", stream, step))
 
 
 def bytewax_bars():
-    import bytewax.operators as op
-    import pyarrow.parquet as pq
-    from bytewax.dataflow import Dataflow
-    from bytewax.inputs import DynamicSource, StatelessSourcePartition
-    from bytewax.outputs import DynamicSink, StatelessSinkPartition
-    from bytewax.testing import run_main
-
-    made = [0]
-
-    class Reader(StatelessSourcePartition):
-        def __init__(self):
-            files = (pq.ParquetFile(f) for f in sorted(glob.glob(URL)))
-            self.batches = (b for f in files for b in f.iter_batches(4096, columns=["ts", "symbol", "price", "size"]))
-
-        def next_batch(self):
-            batch = next(self.batches)
-            ts = batch.column(batch.schema.get_field_index("ts")).cast("int64").to_pylist()
-            symbol, price, size = (batch.column(batch.schema.get_field_index(n)).to_pylist() for n in ("symbol", "price", "size"))
-            return list(zip(symbol, zip(ts, price, size)))
-
-    class Source(DynamicSource):
-        def build(self, step_id, worker_index, worker_count):
-            return Reader()
-
-    class Nowhere(StatelessSinkPartition):
-        def write_batch(self, items):
-            made[0] += len(items)
-
-    class Sink(DynamicSink):
-        def build(self, step_id, worker_index, worker_count):
-            return Nowhere()
+    def rows_of(columns):
+        symbol, price, size = (c.to_pylist() for c in columns[1:])
+        return zip(symbol, zip(columns[0].cast("int64").to_pylist(), price, size))
 
     def step(bar, trade):
         ts, price, size = trade
@@ -221,12 +201,8 @@ def bytewax_bars():
         bar[2], bar[3], bar[4], bar[5] = max(bar[2], price), min(bar[3], price), price, bar[5] + size
         return bar, []
 
-    flow = Dataflow("bars")
-    stream = op.input("in", flow, Source())
-    stream = op.stateful_flat_map("bars", stream, step)
-    op.output("out", stream, Sink())
-    run_main(flow)
-    return made[0]
+    columns = ["ts", "symbol", "price", "size"]
+    return bytewax_run(columns, rows_of, lambda op, stream: op.stateful_flat_map("bars", stream, step))
 
 
 N = rows()

@@ -622,37 +622,3 @@ async fn the_embedded_broker_takes_what_the_sink_writes_and_gives_it_to_the_sour
     let (offsets, rejects, _) = read(source, BTreeMap::new()).await.all().await;
     assert_eq!((offsets[&0].len(), rejects.len()), (200, 0));
 }
-
-/// Throughput and commit latency, to look at: `cargo test -p tidemill-tests --test kafka -- --ignored --nocapture speed`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn speed() {
-    let Some(address) = broker() else { return };
-    let (topic, job) = (unique("speed"), unique("job"));
-    for delivery in ["exactly_once", "at_least_once"] {
-        let topic = format!("{topic}-{delivery}");
-        let with = json!({ "brokers": address, "topic": topic, "key": ["symbol"], "delivery": delivery });
-        let mut writer = open(&with, &format!("{job}-{delivery}"), 1, vec![]).await.unwrap();
-        let watch = Clock::System.start();
-        for i in 0..100 {
-            writer.write(signals(i * 4000..(i + 1) * 4000)).await.unwrap();
-            writer.flush((i + 1) * 4000).await.unwrap();
-        }
-        let seconds = watch.elapsed().as_secs_f64();
-        eprintln!("{delivery}: {:.0} rows/s in 100 flushes of 4000", 400_000.0 / seconds);
-        let mut times = Vec::new();
-        for i in 400_000..400_100 {
-            let watch = Clock::System.start();
-            writer.write(signals(i..i + 1)).await.unwrap();
-            writer.flush(i + 1).await.unwrap();
-            times.push(watch.elapsed());
-        }
-        times.sort();
-        eprintln!("{delivery}: one row and its flush: p50 {:?}, p99 {:?}", times[50], times[98]);
-        let source = json!({ "brokers": address, "topic": topic, "stop": "end", "schema": {"ts": "timestamp", "symbol": "symbol", "price": "f64"} });
-        let watch = Clock::System.start();
-        let (offsets, ..) = read(source, BTreeMap::new()).await.all().await;
-        let rows = offsets[&0].len();
-        eprintln!("read back: {:.0} rows/s", rows as f64 / watch.elapsed().as_secs_f64());
-    }
-}

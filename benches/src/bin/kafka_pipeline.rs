@@ -1,7 +1,7 @@
 //! Kafka JSON in -> bars and indicators -> Kafka JSON out, with the release binary and a real broker.
 //!
 //!     eval "$(scripts/services env)"
-//!     cargo run --release --workspace --bin kafka_pipeline -- [throughput|latency|kill]... [--rows MILLIONS] [--seconds N] [--rate N]
+//!     "$CARGO_TARGET_DIR"/release/kafka_pipeline [throughput|latency|kill]... [--rows MILLIONS] [--seconds N] [--rate N]
 //!
 //! `--sink 'linger: 50ms'` adds to the sinks' settings, to try them. The job is the `tidemill` binary beside this one; producer and consumer are threads of this process.
 //! Latency is from just before a message is produced to when a consumer has its row.
