@@ -37,3 +37,14 @@ apt_install() {
   as_root "${apt[@]}" update </dev/null >/dev/null 2>&1
   as_root "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >/dev/null
 }
+
+# find_java: prints a Java of at least 17, wherever it is.
+find_java() {
+  local java version
+  for java in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
+    [ -x "$java" ] || continue
+    version="$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')"
+    [ "${version:-0}" -ge 17 ] && echo "$java" && return
+  done
+  return 1
+}

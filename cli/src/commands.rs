@@ -9,13 +9,19 @@ use tidemill_engine::plan::Plan;
 use tidemill_engine::registry::Registry;
 use tidemill_engine::spec::{Spec, SpecErrors};
 
+pub mod backfill;
+pub mod archive;
+pub mod capture;
 pub mod checkpoints;
 pub mod components;
 pub mod dead_letters;
 pub mod demo;
 pub mod plan;
+pub mod replay;
 pub mod run;
 pub mod schema;
+pub mod sql;
+pub mod sql_server;
 pub mod test;
 pub mod validate;
 
@@ -50,10 +56,21 @@ pub fn load(
     vars: &VarArgs,
     registry: &Registry,
 ) -> anyhow::Result<Result<(Spec, Plan), SpecErrors>> {
-    let (spec, mut errors) = match Spec::load_lenient(path, &vars.sets) {
+    load_changed(path, vars, registry, |_| ())
+}
+
+/// Like [`load`], with the graph changed between reading and planning.
+fn load_changed(
+    path: &Path,
+    vars: &VarArgs,
+    registry: &Registry,
+    change: impl FnOnce(&mut Spec),
+) -> anyhow::Result<Result<(Spec, Plan), SpecErrors>> {
+    let (mut spec, mut errors) = match Spec::load_lenient(path, &vars.sets) {
         Ok(read) => read,
         Err(errors) => return Ok(Err(errors)),
     };
+    change(&mut spec);
     let planned =
         block_on(tidemill_engine::plan::plan(&spec, registry, spec.base.clone(), Clock::default()))?;
     match planned {
@@ -72,7 +89,17 @@ pub fn load_or_explain(
     vars: &VarArgs,
     registry: &Registry,
 ) -> anyhow::Result<Option<(Spec, Plan)>> {
-    match load(path, vars, registry)? {
+    load_changed_or_explain(path, vars, registry, |_| ())
+}
+
+/// Like [`load_or_explain`], with the graph changed between reading and planning.
+pub fn load_changed_or_explain(
+    path: &Path,
+    vars: &VarArgs,
+    registry: &Registry,
+    change: impl FnOnce(&mut Spec),
+) -> anyhow::Result<Option<(Spec, Plan)>> {
+    match load_changed(path, vars, registry, change)? {
         Ok(loaded) => Ok(Some(loaded)),
         Err(errors) => {
             eprint!("{}", errors.render(crate::render::colours(&std::io::stderr())));

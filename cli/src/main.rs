@@ -25,6 +25,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(commands::run::Args),
+    Replay(commands::replay::Args),
+    Capture(commands::capture::Args),
+    Backfill(commands::backfill::Args),
     Test(commands::test::Args),
     Validate(commands::validate::Args),
     Checkpoints(commands::checkpoints::Args),
@@ -33,12 +36,18 @@ enum Command {
     Plan(commands::plan::Args),
     Components(commands::components::Args),
     Schema(commands::schema::Args),
+    Archive(commands::archive::Args),
+    Sql(commands::sql::Args),
+    SqlServer(commands::sql_server::Args),
 }
 
 fn main() -> ExitCode {
     logging::start();
     let result = match Cli::parse().command {
         Command::Run(args) => commands::run::run(args),
+        Command::Replay(args) => commands::replay::run(args),
+        Command::Capture(args) => commands::capture::run(args),
+        Command::Backfill(args) => commands::backfill::run(args),
         Command::Test(args) => commands::test::run(args),
         Command::Checkpoints(args) => commands::checkpoints::run(args),
         Command::DeadLetters(args) => commands::dead_letters::run(args),
@@ -47,6 +56,9 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(args),
         Command::Components(args) => commands::components::run(args),
         Command::Schema(args) => commands::schema::run(args),
+        Command::Archive(args) => commands::archive::run(args),
+        Command::Sql(args) => commands::sql::run(args),
+        Command::SqlServer(args) => commands::sql_server::run(args),
     };
     result.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {

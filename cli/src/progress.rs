@@ -174,8 +174,14 @@ pub fn summary(job: &str, metrics: &Metrics, took: Duration, well: bool) -> Stri
     }
     let read: u64 = metrics.read().iter().filter(|n| n.rows_in > 0).map(|n| n.rows_in).next().unwrap_or(0);
     let seconds = took.as_secs_f64();
+    let mut counts = String::new();
+    for node in metrics.read().iter().filter(|node| !node.counts.is_empty()) {
+        let parts: Vec<String> =
+            node.counts.iter().map(|(name, n)| format!("{} {n}", name.replace('_', " "))).collect();
+        counts += &format!("{}: {}\n", node.name, parts.join(", "));
+    }
     format!(
-        "\n{job} {} after {seconds:.2}s: {} rows/s read first, {} checkpoints, {} restarts\n{table}\n",
+        "\n{job} {} after {seconds:.2}s: {} rows/s read first, {} checkpoints, {} restarts\n{table}\n{counts}",
         if well { "ended" } else { "failed" },
         short(read as f64 / seconds.max(1e-9)),
         metrics.checkpoints(),

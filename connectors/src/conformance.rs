@@ -93,6 +93,7 @@ fn context(drive: &Drive) -> (SourceContext, mpsc::UnboundedReceiver<SourceEvent
         committed: watch::channel(BTreeMap::new()).1,
         events,
         wake: Arc::new(|| ()),
+        counts: Default::default(),
     };
     (cx, seen)
 }

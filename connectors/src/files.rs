@@ -2,7 +2,8 @@
 //!
 //! Files are listed in order of their names relative to the folder (or the part of the URL before
 //! the first wildcard), so the order never depends on the store. Hidden files and those that
-//! start with `_` (`_SUCCESS`, `_delta_log/`) are passed over.
+//! start with `_` (`_SUCCESS`, `_delta_log/`) are passed over. Of an archive's dataset those files are
+//! listed that count by its log ([`datasets`]).
 
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_engine::storage;
+
+mod datasets;
 
 /// Files that one URL may match.
 pub const FILES_MAX: usize = 100_000;
@@ -100,6 +103,14 @@ pub async fn list(url: &str, base: &FsPath, extensions: &[&str]) -> Result<Vec<F
         Some(path) => list_local(&path, &chosen)?,
         None => list_remote(prefix, base, pattern.is_some(), &chosen).await?,
     };
+    if files.iter().any(|f| f.name.ends_with(".parquet")) && !is_one_file(&files, prefix, base) {
+        let local = storage::local_path(prefix, base);
+        // Store paths have no `..`.
+        let whole = local.as_deref().and_then(|path| path.canonicalize().ok());
+        let whole = whole.as_ref().map_or(prefix.into(), |path| path.to_string_lossy());
+        let location = storage::open(&whole, base).map_err(|e| e.to_string())?;
+        files = datasets::settle(files, &location, local.as_deref(), &chosen).await?;
+    }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     if files.len() > FILES_MAX {
         return Err(format!("matches {} files, more than the limit of {FILES_MAX}", files.len()));
@@ -114,6 +125,17 @@ pub async fn list(url: &str, base: &FsPath, extensions: &[&str]) -> Result<Vec<F
         return Err(format!("no file matches {what} in `{place}`"));
     }
     Ok(files)
+}
+
+/// Whether the URL named a file, not a folder.
+fn is_one_file(files: &[FileRef], prefix: &str, base: &FsPath) -> bool {
+    match files {
+        [one] => match &one.place {
+            Place::Local(path) => storage::local_path(prefix, base).as_deref() == Some(path),
+            Place::Remote(_, path) => storage::open(prefix, base).is_ok_and(|l| l.path == *path),
+        },
+        _ => false,
+    }
 }
 
 /// The part of a URL before its first segment with a wildcard, and the rest.

@@ -3,20 +3,34 @@
 
 use tidemill_engine::registry::Registry;
 
+pub mod alpaca;
+pub mod backfill;
+pub mod binance;
+pub mod capture;
+pub mod coinbase;
 pub mod conformance;
 pub mod csv;
 pub mod files;
 pub mod jsonl;
 pub mod kafka;
+pub mod kraken;
 pub mod parquet;
 pub mod records;
 pub mod sim_market;
+pub mod venue;
+pub mod websocket;
 
 /// Adds every source kind.
 pub fn register(registry: &mut Registry) {
+    registry.source::<alpaca::Alpaca>();
+    registry.source::<binance::Binance>();
+    registry.source::<capture::Capture>();
+    registry.source::<coinbase::Coinbase>();
     registry.source::<csv::Csv>();
     registry.source::<jsonl::Jsonl>();
     registry.source::<kafka::Kafka>();
+    registry.source::<kraken::Kraken>();
     registry.source::<parquet::Parquet>();
     registry.source::<sim_market::SimMarket>();
+    registry.source::<websocket::Websocket>();
 }

@@ -5,7 +5,7 @@
 
 mod decode;
 mod encode;
-mod time;
+pub mod time;
 
 pub use decode::{Decoder, Staged};
 pub use encode::{EncodeOptions, Encoder, Rows};

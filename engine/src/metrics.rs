@@ -1,9 +1,37 @@
 //! What each node counts, for progress lines, logs and the metrics endpoint.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+
+/// What a component counts by names of its own: a feed its gaps, checksum errors and reconnects. Clones share their counts.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Counts {
+    /// Adds to the count of `name`.
+    pub fn add(&self, name: &'static str, n: u64) {
+        *self.lock().entry(name).or_default() += n;
+    }
+
+    /// Raises the count of `name` to `value`, if it is below.
+    pub fn raise(&self, name: &'static str, value: u64) {
+        let mut counts = self.lock();
+        let count = counts.entry(name).or_default();
+        *count = value.max(*count);
+    }
+
+    /// All counts, by name.
+    pub fn read(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Counters of one node, over all workers of this process.
 #[derive(Debug)]
@@ -34,6 +62,8 @@ pub struct NodeMetrics {
     pub watermark: AtomicI64,
     /// Longest single stall of a worker for a snapshot, nanoseconds.
     pub stall_max_ns: AtomicU64,
+    /// What the component counts by names of its own.
+    pub counts: Counts,
 }
 
 /// A reading of a node's counters.
@@ -65,6 +95,8 @@ pub struct NodeReading {
     pub watermark_ns: Option<i64>,
     /// Longest stall for a snapshot, nanoseconds.
     pub stall_max_ns: u64,
+    /// What the component counts by names of its own.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 impl NodeMetrics {
@@ -84,6 +116,7 @@ impl NodeMetrics {
             held: zero(),
             watermark: AtomicI64::new(i64::MIN),
             stall_max_ns: zero(),
+            counts: Counts::default(),
         }
     }
 
@@ -104,6 +137,7 @@ impl NodeMetrics {
             held: self.held.load(Relaxed),
             watermark_ns: (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark),
             stall_max_ns: self.stall_max_ns.load(Relaxed),
+            counts: self.counts.read(),
         }
     }
 }

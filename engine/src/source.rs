@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::connector::ConnectorError;
+use crate::metrics::Counts;
 
 /// Where a partition's reader stands: whatever the source needs to go on after the last row of a
 /// chunk. It is stored in checkpoints, so it must stay readable by later versions.
@@ -91,6 +92,8 @@ pub struct SourceContext {
     pub events: mpsc::UnboundedSender<SourceEvent>,
     /// Wakes the worker that reads this instance.
     pub wake: Arc<dyn Fn() + Send + Sync>,
+    /// What the source counts beside its rows, shown in the run's summary and metrics.
+    pub counts: Counts,
 }
 
 /// A source instance's word to its worker.

@@ -2,13 +2,14 @@
 
 use tidemill_engine::registry::Registry;
 
-mod columns;
+pub mod columns;
 
 #[cfg(test)]
 mod check;
 
 pub mod asof_join;
 pub mod bars;
+pub mod book_metrics;
 pub mod crossover;
 pub mod dedupe;
 pub mod indicators;
@@ -20,6 +21,7 @@ pub fn register(registry: &mut Registry) {
     registry
         .operator::<asof_join::AsofJoin>()
         .operator::<bars::Bars>()
+        .operator::<book_metrics::BookMetrics>()
         .operator::<crossover::Crossover>()
         .operator::<dedupe::Dedupe>()
         .operator::<indicators::Indicators>()

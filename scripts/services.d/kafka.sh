@@ -5,17 +5,6 @@ KAFKA_VERSION=4.3.1 # its broker runs on Java 17 and later
 LOG4J_VERSION=2.25.4 # the one that kafka_2.13 brings
 KAFKA_HOME="$CACHE/$KAFKA_VERSION"
 
-# A Java of at least 17, wherever it is.
-find_java() {
-  local java version
-  for java in "${JAVA_HOME:-/nowhere}/bin/java" "$(command -v java || true)" /usr/lib/jvm/*/bin/java; do
-    [ -x "$java" ] || continue
-    version="$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')"
-    [ "${version:-0}" -ge 17 ] && echo "$java" && return
-  done
-  return 1
-}
-
 install() {
   find_java >/dev/null || apt_install openjdk-17-jre-headless || apt_install default-jre-headless || true
   find_java >/dev/null || unavailable "needs Java 17 or later, and it could not be installed"

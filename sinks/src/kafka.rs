@@ -1,4 +1,4 @@
-//! The `kafka` sink: rows as JSON messages, exactly once or at least once.
+//! The `kafka` sink: rows as JSON or Avro messages, exactly once or at least once.
 //!
 //! Exactly once does not wait for checkpoints: each shard writes its rows *and* its progress in one
 //! short transaction, so consumers that read committed messages see rows within the linger. The
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tidemill_connectors::kafka::client::Options;
+use tidemill_connectors::kafka::registry::{Registry, RegistryParams};
 use tidemill_connectors::kafka::{Connection, admin};
 use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, StreamInfo};
 use tidemill_engine::connector::ConnectorError;
@@ -19,7 +20,9 @@ use tidemill_engine::problem::Problem;
 use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
 
 mod at_least_once;
+mod avro;
 mod exactly_once;
+mod format;
 mod key;
 mod outbox;
 mod progress;
@@ -34,7 +37,7 @@ const LINGER_EXACTLY_ONCE: Duration = Duration::from_millis(20);
 /// with it all rows behind. Checkpoints flush by themselves.
 const LINGER_AT_LEAST_ONCE: Duration = Duration::from_secs(1);
 
-/// Writes rows to a Kafka topic, one JSON object a message.
+/// Writes rows to a Kafka topic, one message a row: a JSON object, or an Avro record.
 ///
 /// Times are RFC 3339 in UTC. `key` names the columns whose values are the message key (a JSON list
 /// where there are several) and decide the partition, as Java's default partitioner would. A
@@ -44,6 +47,13 @@ const LINGER_AT_LEAST_ONCE: Duration = Duration::from_secs(1);
 /// `linger`; readers should use `isolation.level=read_committed`. Its progress is kept in the topic
 /// `tidemill.<job>.<sink>.progress`. A run `--from none` writes everything again, behind what is
 /// there. `at_least_once` writes rows as they come, sooner; a restart may write some twice.
+///
+/// `format: avro` writes Confluent's framing, which Kafka's Avro deserializers in every language read. The
+/// schema is made from the stream's columns (times are `timestamp-nanos`, symbols `string`, columns that
+/// may be null `["null", …]`), or is your own, `schema: trade.avsc`: its fields are filled by name, with times
+/// in its unit, decimals in its scale, and text as its enums. It gets its id from `registry` when
+/// the job starts, under `subject` (`<topic>-value`); `auto_register: false` takes only what is there. Keys stay
+/// text.
 ///
 /// A missing topic is made (`create: false` forbids it), with `retention.ms=-1`: messages carry event
 /// time, and by Kafka's default a backfill's would be deleted as too old.
@@ -65,6 +75,18 @@ pub struct Params {
     /// What a message is.
     #[serde(default)]
     pub format: Format,
+    /// The Schema Registry of `format: avro`.
+    #[serde(default)]
+    pub registry: Option<RegistryParams>,
+    /// The subject that `format: avro` has its schema under; default `<topic>-value`.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Whether `format: avro` registers its schema where it is not there yet.
+    #[serde(default = "yes")]
+    pub auto_register: bool,
+    /// An Avro schema to write with, a path: `trade.avsc`. Default: made from the columns.
+    #[serde(default)]
+    pub schema: Option<String>,
     /// Columns whose values are the message key. Default: no key, partitions are taken in turn.
     #[serde(default)]
     pub key: Vec<String>,
@@ -109,6 +131,8 @@ pub enum Format {
     /// A JSON object.
     #[default]
     Json,
+    /// An Avro record in Confluent's framing.
+    Avro,
 }
 
 /// What a restart may do to the rows in the topic.
@@ -159,7 +183,7 @@ impl SinkKind for Kafka {
     const KIND: &'static str = "kafka";
     type Params = Params;
 
-    fn plan(params: Params, input: &StreamInfo, _: &PlanContext) -> Result<SinkPlan, Problems> {
+    fn plan(params: Params, input: &StreamInfo, cx: &PlanContext) -> Result<SinkPlan, Problems> {
         let mut problems = Problems::new();
         let connection =
             Connection::new(&params.brokers, &params.options).map_err(|p| problems.extend(p)).ok();
@@ -170,6 +194,7 @@ impl SinkKind for Kafka {
             problems.push(Problem::new("partitions", "a topic has at least one partition"));
         }
         let key = input.keys("key", &params.key).map_err(|p| problems.extend(p)).unwrap_or_default();
+        let avro = plan_avro(&params, input, cx).map_err(|p| problems.extend(p)).ok().flatten();
         let exactly_once = params.delivery == DeliveryParam::ExactlyOnce;
         match params.shards {
             Some(_) if !exactly_once => {
@@ -205,13 +230,55 @@ impl SinkKind for Kafka {
             (Delivery::Eager, Placement::Local)
         };
         let sink = KafkaSink {
-            target: Target { connection, topic: params.topic, key, compression: params.compression },
+            target: Target { connection, topic: params.topic, key, compression: params.compression, avro },
             exactly_once,
             partitions: params.partitions,
             create: params.create,
         };
         Ok(SinkPlan { delivery, placement, flush, sink: Arc::new(sink) })
     }
+}
+
+/// How rows become records, for `format: avro`.
+fn plan_avro(params: &Params, input: &StreamInfo, cx: &PlanContext) -> Result<Option<avro::Plan>, Problems> {
+    let mut problems = Problems::new();
+    if params.format != Format::Avro {
+        for (field, given) in [
+            ("registry", params.registry.is_some()),
+            ("subject", params.subject.is_some()),
+            ("schema", params.schema.is_some()),
+        ] {
+            if given {
+                problems.push(Problem::new(field, "is for `format: avro` only").at_key());
+            }
+        }
+        return if problems.is_empty() { Ok(None) } else { Err(problems) };
+    }
+    let registry = match &params.registry {
+        Some(registry) => Registry::new(registry, "registry").map_err(|p| problems.extend(p)).ok(),
+        None => {
+            problems.push(
+                Problem::new("registry", "`format: avro` needs a Schema Registry for its schema")
+                    .hint("write registry: {url: \"http://localhost:8081\"}"),
+            );
+            None
+        }
+    };
+    let own = match &params.schema {
+        None => None,
+        Some(path) => match std::fs::read_to_string(cx.base.join(path)) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let reason = format!("cannot read the Avro schema {path}: {error}");
+                problems.push(Problem::new("schema", reason));
+                None
+            }
+        },
+    };
+    let Some(registry) = registry.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let subject = params.subject.clone().unwrap_or_else(|| format!("{}-value", params.topic));
+    let record = avro::record_name(&params.topic);
+    avro::Plan::new(registry, subject, params.auto_register, &record, own.as_deref(), input).map(Some)
 }
 
 /// Where messages go, and how.
@@ -221,6 +288,8 @@ struct Target {
     topic: String,
     key: Vec<usize>,
     compression: Compression,
+    /// For `format: avro`.
+    avro: Option<avro::Plan>,
 }
 
 #[derive(Debug)]

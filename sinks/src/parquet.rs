@@ -8,6 +8,8 @@
 //! run can be complete before its first checkpoint, and no checkpoint is taken before all shards are
 //! open. A zombie of an older generation may still complete files after that; they carry its
 //! generation, and shard 0 looks for them once more when the run's first checkpoint is committed.
+//! Rows of this sink that `tidemill archive compact` has merged are found in the dataset's log: see
+//! [`compacted`].
 //!
 //! Rows within a file are in order of time. Memory: one row group per open partition folder, plus
 //! one upload part of each file not yet complete.
@@ -27,6 +29,7 @@ use tidemill_engine::problem::Problem;
 use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
 use tidemill_engine::storage::{self, Location};
 
+mod compacted;
 pub mod name;
 mod partition;
 mod upload;
@@ -144,7 +147,7 @@ impl SinkKind for Parquet {
         }
         match compression {
             Some(compression) if problems.is_empty() => {
-                let properties = writer::properties(compression, &params);
+                let properties = writer::properties(compression, &params, &input.schema);
                 let (url, file_bytes) = (params.url.clone(), params.file_mb << 20);
                 let sink = ParquetSink { url, columns, properties, file_bytes, existing: params.existing };
                 Ok(SinkPlan {
@@ -162,7 +165,7 @@ impl SinkKind for Parquet {
 
 struct ParquetSink {
     url: String,
-    columns: Vec<partition::Column>,
+    columns: Vec<tidemill_archive::partition::Column>,
     properties: parquet::file::properties::WriterProperties,
     file_bytes: usize,
     existing: Existing,
@@ -221,18 +224,22 @@ async fn remove_leftovers(
             leftovers.push(meta.location);
         }
     }
-    if cx.fresh && !earlier.is_empty() {
+    let merged = compacted::find(location, cx).await?;
+    if cx.fresh && !(earlier.is_empty() && merged.is_empty()) {
         match existing {
             Existing::Fail => {
                 return Err(ConnectorError::Fatal(format!(
                     "`{}` holds {} files of an earlier run of job `{}`, and this run begins from nothing: set `existing: replace` \
                      to remove them, `existing: append` to keep them, or go on from a checkpoint (--from ID)",
                     location.display,
-                    earlier.len(),
+                    earlier.len() + merged.len(),
                     cx.job
                 )));
             }
-            Existing::Replace => leftovers.extend(earlier),
+            Existing::Replace => {
+                compacted::remove(location, merged).await?;
+                leftovers.extend(earlier);
+            }
             Existing::Append => {}
         }
     }

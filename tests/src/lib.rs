@@ -73,6 +73,24 @@ pub fn kafka() -> Option<String> {
     address
 }
 
+/// The Schema Registry's address, or `None` where there is none (said loudly; a failure in CI).
+pub fn schema_registry() -> Option<String> {
+    let address = std::env::var("TIDEMILL_TEST_REGISTRY").ok();
+    if address.is_none() {
+        skipped("no Schema Registry: scripts/services start registry; eval \"$(scripts/services env)\"");
+    }
+    address
+}
+
+/// A Python with other people's implementations, or `None` where there is none (said loudly; a failure in CI).
+pub fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("TIDEMILL_TEST_PYTHON").map(PathBuf::from);
+    if python.is_none() {
+        skipped("no Python: export TIDEMILL_TEST_PYTHON=\"$(scripts/python)\"");
+    }
+    python
+}
+
 /// The `tidemill` binary that was built beside the tests.
 pub fn binary() -> PathBuf {
     let deps = std::env::current_exe().unwrap_or_default();

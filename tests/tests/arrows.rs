@@ -13,15 +13,17 @@ use serde_json::Value;
 use tidemill_tests::root;
 
 /// What each room may depend on. `tests` and `benches` see everything.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("engine", &[]),
+    ("book", &[]),
+    ("archive", &["engine"]),
     ("models", &["engine"]),
-    ("operators", &["engine", "models"]),
-    ("connectors", &["engine"]),
-    ("sinks", &["engine", "connectors"]),
-    ("sql", &["engine"]),
-    ("server", &["engine", "operators", "connectors", "sinks", "models", "sql"]),
-    ("cli", &["engine", "operators", "connectors", "sinks", "models", "sql", "server"]),
+    ("operators", &["engine", "book", "models"]),
+    ("connectors", &["engine", "book", "archive"]),
+    ("sinks", &["engine", "connectors", "archive"]),
+    ("sql", &["engine", "archive", "operators"]),
+    ("server", &["engine", "archive", "operators", "connectors", "sinks", "models", "sql"]),
+    ("cli", &["engine", "archive", "operators", "connectors", "sinks", "models", "sql", "server"]),
 ];
 
 #[test]

@@ -89,6 +89,7 @@ async fn read_as(with: Value, restored: BTreeMap<u32, Value>, instance: usize, i
         committed: committed_out,
         events: events_in,
         wake: Arc::new(|| {}),
+        counts: Default::default(),
     };
     let done = tokio::spawn(async move { plan.source.run(cx).await });
     Reading { events, stop, committed, done, ended: Vec::new() }

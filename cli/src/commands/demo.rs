@@ -1,7 +1,8 @@
 //! `tidemill demo`: the main job on embedded defaults, with signals appearing as it runs.
 //!
 //! A simulated market feeds the embedded broker's `trades` topic; the shipped momentum graph reads
-//! it and writes `signals`, which this command reads as any consumer would.
+//! it and writes `signals`, which this command reads as any consumer would. The graph also archives its
+//! bars, and the demo ends with a question to that archive, in SQL.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,12 +18,23 @@ use tidemill_engine::metrics::Metrics;
 use tidemill_engine::plan::Plan;
 use tidemill_engine::runtime::{CheckpointOptions, RunOptions, run};
 use tidemill_engine::spec::Spec;
+use tidemill_sql::{Engine, EngineConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{runtime, stop_on_signal};
+use super::sql::table;
 
 const MARKET: &str = include_str!("../../../dataflows/market.yaml");
 const MOMENTUM: &str = include_str!("../../../dataflows/momentum.yaml");
+
+/// The question at the end.
+const QUESTION: &str = "\
+SELECT symbol, count(*) AS bars, round(vwap(close, volume), 4) AS vwap,
+       round(100 * (last(close, ts) / first(open, ts) - 1), 2) AS move_pct,
+       round(100 * max_drawdown(close, ts), 2) AS drawdown_pct
+FROM bars
+GROUP BY symbol
+ORDER BY move_pct DESC";
 
 /// Shows the momentum graph at work on a simulated market, with no server
 #[derive(Debug, clap::Args)]
@@ -111,9 +123,23 @@ pub fn run_demo(args: Args) -> anyhow::Result<ExitCode> {
     reader_stop.cancel();
     let signals = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     print!("{}", crate::progress::summary("momentum", &metrics, watch.elapsed(), true));
-    println!("{signals} signals read from topic `signals`; bars are archived as parquet in {archive}");
+    println!("{signals} signals read from topic `signals`; bars are archived as parquet in {archive}\n");
+    ask(&archive, &runtime)?;
     runtime.shutdown_timeout(Duration::from_secs(2));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the archive, and prints question and answer.
+fn ask(archive: &str, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    println!("tidemill sql --archive {archive} answers questions about them:\n\n{QUESTION};\n");
+    let config = EngineConfig { archive: Some(archive.to_owned()), ..EngineConfig::default() };
+    let watch = Clock::System.start();
+    let (schema, batches) = runtime.block_on(async {
+        let rows = Engine::open(config).await?.query(QUESTION).await?;
+        anyhow::Ok((rows.schema(), rows.collect().await?))
+    })?;
+    println!("{}\n({})", table::render(&schema, &batches)?, table::time(watch.elapsed()));
+    Ok(())
 }
 
 fn plan(

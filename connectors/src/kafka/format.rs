@@ -20,7 +20,8 @@ pub struct AheadGuard {
 }
 
 impl AheadGuard {
-    fn check(&self, time: Option<i64>, message_ms: Option<i64>) -> Result<(), String> {
+    /// Whether a row's time is not too far ahead of its message's.
+    pub(super) fn check(&self, time: Option<i64>, message_ms: Option<i64>) -> Result<(), String> {
         let (Some(time), Some(message_ms)) = (time, message_ms) else { return Ok(()) };
         let time = i128::from(time) * i128::from(self.unit_ns);
         let ahead = time - i128::from(message_ms) * 1_000_000;

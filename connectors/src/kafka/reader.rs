@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use rdkafka::Message as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::admin::{ANSWER_TIMEOUT, is_passing};
+use super::avro;
 use super::client::{Ear, blocking};
 use super::format::RowDecoder;
 
@@ -27,17 +29,37 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Reader {
     pub(super) partition: i32,
+    /// Whether what Kafka has deleted may be in an archive: a restart looks there.
+    pub(super) has_history: bool,
     topic: String,
     next: i64,
     end: Option<i64>,
     consumer: Arc<BaseConsumer<Ear>>,
     queue: PartitionQueue<Ear>,
-    decoder: RowDecoder,
+    decode: Decode,
     ear: Ear,
     suspect: Arc<Notify>,
     more: Arc<Notify>,
     seqs: Vec<u64>,
     rejects: Vec<Reject>,
+}
+
+/// When messages become rows.
+#[allow(clippy::large_enum_variant, reason = "there is one a partition")]
+pub(super) enum Decode {
+    /// As they are taken.
+    AtOnce(RowDecoder),
+    /// A chunk at a time: it may have to wait for schemas.
+    Later(Box<avro::Messages>),
+}
+
+impl Decode {
+    fn waiting(&self) -> usize {
+        match self {
+            Self::AtOnce(_) => 0,
+            Self::Later(messages) => messages.len(),
+        }
+    }
 }
 
 /// How a look into the queue ended.
@@ -59,7 +81,7 @@ impl Reader {
         end: Option<i64>,
         consumer: Arc<BaseConsumer<Ear>>,
         mut queue: PartitionQueue<Ear>,
-        decoder: RowDecoder,
+        decode: Decode,
         ear: Ear,
         suspect: Arc<Notify>,
     ) -> Self {
@@ -68,12 +90,13 @@ impl Reader {
         queue.set_nonempty_callback(move || wake.notify_one());
         Self {
             partition,
+            has_history: false,
             topic,
             next,
             end,
             consumer,
             queue,
-            decoder,
+            decode,
             ear,
             suspect,
             more,
@@ -89,7 +112,8 @@ impl Reader {
         stop: CancellationToken,
     ) -> Result<(), ConnectorError> {
         // The checkpoint must know where this partition began, though no row may come for long.
-        let start = self.chunk();
+        let rows = self.rows().await?;
+        let start = self.chunk(rows);
         if out.send(start).await.is_err() {
             return Ok(());
         }
@@ -99,9 +123,13 @@ impl Reader {
         }
         loop {
             let look = self.look(chunk_rows)?;
-            if !self.seqs.is_empty() || !self.rejects.is_empty() {
+            if !self.seqs.is_empty() || !self.rejects.is_empty() || self.decode.waiting() > 0 {
                 self.ear.well();
-                let chunk = self.chunk();
+                let rows = tokio::select! {
+                    rows = self.rows() => rows?,
+                    () = stop.cancelled() => return Ok(()),
+                };
+                let chunk = self.chunk(rows);
                 tokio::select! {
                     sent = out.send(chunk) => if sent.is_err() { return Ok(()) },
                     () = stop.cancelled() => return Ok(()),
@@ -129,7 +157,9 @@ impl Reader {
     /// Takes messages until there are none, or enough for a chunk.
     fn look(&mut self, chunk_rows: usize) -> Result<Look, ConnectorError> {
         let mut bytes = 0;
-        while self.seqs.len() + self.rejects.len() < chunk_rows && bytes < CHUNK_BYTES_MAX {
+        while self.seqs.len() + self.rejects.len() + self.decode.waiting() < chunk_rows
+            && bytes < CHUNK_BYTES_MAX
+        {
             match self.queue.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
@@ -140,15 +170,19 @@ impl Reader {
                     self.next = offset + 1;
                     let (key, payload) = (message.key(), message.payload());
                     bytes += key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
-                    match self.decoder.push(key, payload, message.timestamp().to_millis()) {
-                        Ok(()) => self.seqs.push(offset as u64),
-                        Err(reason) => self.rejects.push(Reject {
-                            seq: offset as u64,
-                            before: self.seqs.len(),
-                            raw: payload.unwrap_or_default().to_vec(),
-                            key: key.map(<[u8]>::to_vec),
-                            reason,
-                        }),
+                    let time = message.timestamp().to_millis();
+                    match &mut self.decode {
+                        Decode::Later(messages) => messages.push(offset as u64, key, payload, time),
+                        Decode::AtOnce(decoder) => match decoder.push(key, payload, time) {
+                            Ok(()) => self.seqs.push(offset as u64),
+                            Err(reason) => self.rejects.push(Reject {
+                                seq: offset as u64,
+                                before: self.seqs.len(),
+                                raw: payload.unwrap_or_default().to_vec(),
+                                key: key.map(<[u8]>::to_vec),
+                                reason,
+                            }),
+                        },
                     }
                     if self.end == Some(self.next) {
                         return Ok(Look::End);
@@ -166,11 +200,23 @@ impl Reader {
         Ok(Look::More)
     }
 
-    fn chunk(&mut self) -> Chunk {
+    /// The rows of what was taken.
+    async fn rows(&mut self) -> Result<RecordBatch, ConnectorError> {
+        match &mut self.decode {
+            Decode::AtOnce(decoder) => Ok(decoder.finish()),
+            Decode::Later(messages) => {
+                let decoded = messages.decode().await?;
+                (self.seqs, self.rejects) = (decoded.seqs, decoded.rejects);
+                Ok(decoded.rows)
+            }
+        }
+    }
+
+    fn chunk(&mut self, rows: RecordBatch) -> Chunk {
         let seqs = std::mem::take(&mut self.seqs);
         let gapless = seqs.windows(2).all(|w| w[0] + 1 == w[1]);
         Chunk {
-            rows: self.decoder.finish(),
+            rows,
             seqs: match seqs.first() {
                 Some(first) if gapless => Seqs::From(*first),
                 _ => Seqs::List(seqs),
@@ -188,6 +234,10 @@ impl Reader {
             })
         });
         match asked.await {
+            Ok((low, _)) if self.has_history && self.next < low => ConnectorError::Transient(format!(
+                "kafka topic `{}` partition {partition} has no offset {} any more (it begins at {low}): looking in the archive",
+                self.topic, self.next
+            )),
             Ok((low, high)) => super::source::out_of_range(&self.topic, partition, self.next, low, high),
             Err(error) => error,
         }

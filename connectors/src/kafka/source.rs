@@ -2,10 +2,11 @@
 //!
 //! Each instance reads the partitions `p` with `p % instances == instance`; there is no consumer
 //! group to rebalance. A row's `_seq` is its offset, and a chunk's position `{"offset": n}` is the
-//! next offset to read. Every partition's first chunk is empty and carries where it starts, so
+//! next offset to read; with `history`, `{"offset": n, "in": "history"}` is one in the archive. Every partition's first chunk is empty and carries where it starts, so
 //! that a job which is restarted before its first row starts at the same place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +30,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::admin::{self, ANSWER_TIMEOUT};
+use super::avro;
 use super::client::{Connection, Ear, Options, blocking, create};
 use super::embedded;
 use super::format::{AheadGuard, RowDecoder, raw_schema};
-use super::reader::Reader;
+use super::history::{self, Archive, History, HistoryParams, Past};
+use super::reader::{Decode, Reader};
+use super::registry::{Registry, RegistryParams, Schemas};
 
 /// How long a missing topic is waited for.
 const TOPIC_WAIT: Duration = Duration::from_secs(5);
@@ -54,6 +58,21 @@ const HOUSEKEEPING: Duration = Duration::from_millis(100);
 /// over, numbers may be quoted, times are RFC 3339 text or numbers in `event_time_unit`. `format: raw`
 /// gives the columns `ts` (the message's own timestamp), `key` and `value`. A message that cannot
 /// become a row goes the way of `on_error`, with its bytes, key and reason.
+///
+/// `format: avro` takes messages in Confluent's framing (a zero byte, the id of the writer's schema, the
+/// record) and gets each writer's schema once from the Schema Registry at `registry`, such as
+/// `registry: {url: "http://localhost:8081"}`. `schema` is what they are read as, whatever the writer's
+/// version. Columns are found by name among the record's fields: others are passed over, missing ones
+/// are null where the column allows it, numbers and text are converted as JSON's are. The path of an
+/// Avro reader schema, `schema: trade.avsc`, brings aliases, defaults and promotions by Avro's rules.
+/// Timestamps and decimals keep their value whatever the writer's unit and scale; enums are symbols. A
+/// registry that does not answer holds the source up; a message whose schema it does not have is refused.
+///
+/// `history: {url: "s3://bucket/archive/trades"}` puts archived rows before what Kafka still has: those that
+/// a `parquet` sink directly behind a source of this topic has written. Each partition is read from the
+/// archive up to its last archived offset, then from Kafka from exactly the next: no row is missing or
+/// double, and all come as if Kafka had kept them. A fresh job begins with the archive, a restarted one where it
+/// was. Where neither has some offsets the job does not start, unless `on_gap: continue`.
 ///
 /// ```yaml
 /// sources:
@@ -77,9 +96,12 @@ pub struct Params {
     /// What a message is.
     #[serde(default)]
     pub format: Format,
-    /// Columns of a JSON message.
+    /// Columns of a JSON or Avro message; for Avro also the path of a reader schema, `trade.avsc`.
     #[serde(default)]
     pub schema: Option<SchemaSpec>,
+    /// The Schema Registry that Avro messages' schemas are in.
+    #[serde(default)]
+    pub registry: Option<RegistryParams>,
     /// Promises that messages equal in these columns are always in the same partition (they are its
     /// key): operators by these columns then need no reordering.
     #[serde(default)]
@@ -110,6 +132,9 @@ pub struct Params {
     /// Unit of times that are plain numbers (a field of every source, needed here to read them).
     #[serde(default)]
     pub event_time_unit: TimeUnitName,
+    /// Archived rows that come before what Kafka still has: see there.
+    #[serde(default)]
+    pub history: Option<HistoryParams>,
     /// Further librdkafka settings, such as `security.protocol`, `sasl.*` and `ssl.*`.
     #[serde(default)]
     pub options: Options,
@@ -134,6 +159,8 @@ pub enum Format {
     /// A JSON object.
     #[default]
     Json,
+    /// An Avro record in Confluent's framing.
+    Avro,
     /// Text: columns `ts`, `key`, `value`.
     Raw,
 }
@@ -189,8 +216,13 @@ impl SourceKind for Kafka {
         if params.topic.is_empty() {
             problems.push(Problem::new("topic", "the topic has no name"));
         }
+        let mut avro = None;
         let columns = match (params.format, &params.schema) {
             (Format::Raw, None) => Some(raw_schema()),
+            (Format::Avro, _) => {
+                avro = plan_avro(&params, cx).map_err(|p| problems.extend(p)).ok();
+                avro.as_ref().map(|(_, target)| target.columns.clone())
+            }
             (Format::Json, Some(spec)) => spec.resolve("schema").map_err(|p| problems.extend(p)).ok(),
             (Format::Raw, Some(_)) => {
                 problems.push(Problem::new(
@@ -207,6 +239,9 @@ impl SourceKind for Kafka {
                 None
             }
         };
+        if params.registry.is_some() && params.format != Format::Avro {
+            problems.push(Problem::new("registry", "only `format: avro` has schemas in a registry").at_key());
+        }
         for (i, name) in params.keyed_by.iter().flatten().enumerate() {
             if let Some(columns) = columns.as_ref().filter(|c| c.index_of(name).is_err()) {
                 let names = columns.fields().iter().map(|f| f.name().as_str());
@@ -230,6 +265,18 @@ impl SourceKind for Kafka {
                 }
             },
         };
+        let history = match (&params.history, &columns) {
+            (Some(history), Some(columns)) => {
+                if params.start != Start::Earliest {
+                    problems.push(
+                        Problem::new("start", "with `history` a partition begins with its archive")
+                            .hint("leave `start` out"),
+                    );
+                }
+                History::plan(history, columns, cx).await.map_err(|p| problems.extend(p)).ok()
+            }
+            _ => None,
+        };
         let (Some(connection), Some(columns), Some(start), true) =
             (connection, columns, start, problems.is_empty())
         else {
@@ -238,6 +285,7 @@ impl SourceKind for Kafka {
         let settings = Settings {
             ahead: ahead_guard(&params, &columns),
             format: params.format,
+            avro,
             unit: params.event_time_unit,
             columns: columns.clone(),
             connection,
@@ -247,6 +295,7 @@ impl SourceKind for Kafka {
             group: params.group.unwrap_or_else(|| format!("tidemill.{}", cx.job)),
             isolation: params.isolation,
             discover: params.discover.std().max(Duration::from_millis(100)),
+            history,
         };
         Ok(SourcePlan {
             columns,
@@ -254,6 +303,38 @@ impl SourceKind for Kafka {
             bounded: settings.bounded,
             source: Arc::new(KafkaSource(Arc::new(settings))),
         })
+    }
+}
+
+/// Where the schemas are, and what messages are read as.
+fn plan_avro(params: &Params, cx: &PlanContext) -> Result<(Arc<Schemas>, avro::Target), Problems> {
+    let mut problems = Problems::new();
+    let registry = match &params.registry {
+        Some(registry) => Registry::new(registry, "registry").map_err(|p| problems.extend(p)).ok(),
+        None => {
+            problems.push(
+                Problem::new("registry", "`format: avro` needs the Schema Registry that has its schemas")
+                    .hint("write registry: {url: \"http://localhost:8081\"}"),
+            );
+            None
+        }
+    };
+    let target = match &params.schema {
+        Some(SchemaSpec::Named(name)) if name.ends_with(".avsc") => {
+            avro::Target::from_file(&cx.base.join(name), "schema")
+        }
+        Some(spec) => spec
+            .resolve("schema")
+            .map(|columns| avro::Target::columns(columns, params.event_time_unit.nanoseconds())),
+        None => Err(vec![
+            Problem::new("schema", "`format: avro` needs a schema to read with")
+                .hint("write columns and types, or the path of an Avro schema: trade.avsc"),
+        ]),
+    };
+    let target = target.map_err(|p| problems.extend(p)).ok();
+    match (registry, target) {
+        (Some(registry), Some(target)) => Ok((Arc::new(Schemas::new(registry, cx.clock.clone())), target)),
+        _ => Err(problems),
     }
 }
 
@@ -281,6 +362,8 @@ struct Settings {
     topic: String,
     columns: SchemaRef,
     format: Format,
+    /// For `format: avro`.
+    avro: Option<(Arc<Schemas>, avro::Target)>,
     unit: TimeUnitName,
     ahead: Option<AheadGuard>,
     start: Begin,
@@ -288,6 +371,7 @@ struct Settings {
     group: String,
     isolation: Isolation,
     discover: Duration,
+    history: Option<History>,
 }
 
 struct KafkaSource(Arc<Settings>);
@@ -297,12 +381,25 @@ struct Opening {
     partition: u32,
     next: i64,
     end: Option<i64>,
+    /// Archived offsets to read first.
+    past: Option<Range<u64>>,
+}
+
+/// What is known of a partition before Kafka is asked.
+#[derive(Default)]
+struct Known {
+    /// Next offsets by the checkpoint.
+    restored: BTreeMap<u32, i64>,
+    /// Those of them that are in the archive.
+    past: BTreeSet<u32>,
+    /// What is archived, once it has been looked at.
+    archive: Option<Arc<Archive>>,
 }
 
 /// A consumer with its partitions assigned.
 struct Opened {
     consumer: Arc<BaseConsumer<Ear>>,
-    readers: Vec<Reader>,
+    readers: Vec<(Reader, Option<Past>)>,
     /// How many partitions the topic has.
     count: usize,
 }
@@ -318,31 +415,45 @@ impl Source for KafkaSource {
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
         let settings = self.0.clone();
         let restored = offsets(&settings.topic, &cx.restored)?;
+        let past = cx.restored.iter().filter(|(_, at)| history::is_past(at)).map(|(p, _)| *p).collect();
+        let mut known = Known { restored, past, archive: None };
         let suspect = Arc::new(Notify::new());
-        let opened = {
-            let (settings, clock, restored, suspect) =
-                (settings.clone(), cx.clock.clone(), restored.clone(), suspect.clone());
-            let (instance, instances) = (cx.instance, cx.instances.max(1));
-            let first = move || {
-                let mine =
-                    |count| (0..count).filter(|p| p % instances == instance).map(|p| p as u32).collect();
-                open(&settings, &clock, &restored, &suspect, mine)
-            };
-            tokio::select! {
-                opened = blocking(first) => opened?,
-                () = cx.stop.cancelled() => return Ok(()),
+        let (instance, instances) = (cx.instance, cx.instances.max(1));
+        let opening = async {
+            if let Some(history) = &settings.history {
+                // A job that goes on in Kafka needs no archive, unless Kafka has forgotten its place.
+                let topic = settings.clone();
+                let positions = known.restored.clone();
+                let live = known.past.is_empty() && !positions.is_empty();
+                if !live || blocking(move || forgotten(&topic, &positions, instance, instances)).await? {
+                    let archive = history.load(|p| p as usize % instances == instance).await?;
+                    known.archive = Some(Arc::new(archive));
+                }
             }
+            let known = Arc::new(known);
+            let (settings, clock, suspect, mine) =
+                (settings.clone(), cx.clock.clone(), suspect.clone(), known.clone());
+            let first = move || {
+                let ids =
+                    |count| (0..count).filter(|p| p % instances == instance).map(|p| p as u32).collect();
+                open(&settings, &clock, &mine, &suspect, ids)
+            };
+            Ok::<_, ConnectorError>((blocking(first).await?, known))
+        };
+        let (opened, known) = tokio::select! {
+            opened = opening => opened?,
+            () = cx.stop.cancelled() => return Ok(()),
         };
         let mut run = Run {
             cx,
             settings,
-            restored,
+            known,
             suspect,
             consumers: Vec::new(),
             tasks: JoinSet::new(),
             count: opened.count,
         };
-        let ids: Vec<u32> = opened.readers.iter().map(|r| r.partition as u32).collect();
+        let ids: Vec<u32> = opened.readers.iter().map(|(r, _)| r.partition as u32).collect();
         let writers = run.cx.ready(&ids);
         run.start(opened.consumer, opened.readers, writers);
         let result = run.supervise().await;
@@ -354,7 +465,7 @@ impl Source for KafkaSource {
 struct Run {
     cx: SourceContext,
     settings: Arc<Settings>,
-    restored: BTreeMap<u32, i64>,
+    known: Arc<Known>,
     suspect: Arc<Notify>,
     consumers: Vec<Arc<BaseConsumer<Ear>>>,
     tasks: JoinSet<Result<(), ConnectorError>>,
@@ -365,13 +476,19 @@ impl Run {
     fn start(
         &mut self,
         consumer: Arc<BaseConsumer<Ear>>,
-        readers: Vec<Reader>,
+        readers: Vec<(Reader, Option<Past>)>,
         writers: Vec<PartitionWriter>,
     ) {
         self.consumers.push(consumer);
-        for (reader, writer) in readers.into_iter().zip(writers) {
+        for ((reader, past), writer) in readers.into_iter().zip(writers) {
             let (chunk_rows, stop) = (self.cx.chunk_rows.max(1), self.cx.stop.clone());
-            self.tasks.spawn(reader.run(writer, chunk_rows, stop));
+            self.tasks.spawn(async move {
+                let Some(past) = past else { return reader.run(writer, chunk_rows, stop).await };
+                match past.run(writer, chunk_rows, stop.clone()).await? {
+                    Some(writer) => reader.run(writer, chunk_rows, stop).await,
+                    None => Ok(()),
+                }
+            });
         }
     }
 
@@ -443,17 +560,22 @@ impl Run {
         }
         let (settings, clock, suspect) = (self.settings.clone(), self.cx.clock.clone(), self.suspect.clone());
         // As if restored: what is not known yet begins at its beginning.
+        let restored = &self.known.restored;
         let restored =
-            mine.iter().filter_map(|p| Some((*p, *self.restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
-        let opened = blocking(move || open(&settings, &clock, &restored, &suspect, |_| mine.clone())).await?;
-        let writers = opened.readers.iter().map(|r| self.cx.add_partition(r.partition as u32)).collect();
+            mine.iter().filter_map(|p| Some((*p, *restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
+        let known = Known { restored, past: self.known.past.clone(), archive: self.known.archive.clone() };
+        let opened = blocking(move || open(&settings, &clock, &known, &suspect, |_| mine.clone())).await?;
+        let writers = opened.readers.iter().map(|(r, _)| self.cx.add_partition(r.partition as u32)).collect();
         self.start(opened.consumer, opened.readers, writers);
         Ok(())
     }
 
     /// Tells the group how far committed checkpoints have come.
     fn commit(&self, positions: &BTreeMap<u32, Position>) {
-        let Ok(positions) = offsets(&self.settings.topic, positions) else { return };
+        // What is read from the archive says nothing of the lag in Kafka.
+        let live = positions.iter().filter(|(_, at)| !history::is_past(at));
+        let live = live.map(|(partition, at)| (*partition, at.clone())).collect();
+        let Ok(positions) = offsets(&self.settings.topic, &live) else { return };
         let mut list = TopicPartitionList::new();
         for (partition, offset) in positions {
             let added =
@@ -549,7 +671,7 @@ fn offsets(topic: &str, positions: &BTreeMap<u32, Position>) -> Result<BTreeMap<
 fn open(
     settings: &Arc<Settings>,
     clock: &tidemill_engine::clock::Clock,
-    restored: &BTreeMap<u32, i64>,
+    known: &Known,
     suspect: &Arc<Notify>,
     mine: impl Fn(usize) -> Vec<u32>,
 ) -> Result<Opened, ConnectorError> {
@@ -580,13 +702,13 @@ fn open(
     let count = wait_for_topic(settings, clock, &consumer, &ear)?;
     let openings: Vec<Opening> = mine(count)
         .into_iter()
-        .map(|partition| place(settings, &consumer, &ear, restored, partition))
+        .map(|partition| place(settings, &consumer, &ear, known, partition))
         .collect::<Result<_, _>>()?;
     let failed =
         |e: KafkaError| ConnectorError::transient(format!("cannot read kafka topic `{}`", settings.topic), e);
     let mut assignment = TopicPartitionList::new();
     let mut readers = Vec::with_capacity(openings.len());
-    for Opening { partition, next, end } in openings {
+    for Opening { partition, next, end, past } in openings {
         let id = partition as i32;
         // Split before it is assigned: otherwise the first messages go to the common queue.
         let queue = consumer
@@ -595,21 +717,34 @@ fn open(
         if end.is_none_or(|end| next < end) {
             assignment.add_partition_offset(&settings.topic, id, Offset::Offset(next)).map_err(failed)?;
         }
-        let decoder = match settings.format {
-            Format::Json => RowDecoder::json(settings.columns.clone(), settings.unit, settings.ahead),
-            Format::Raw => RowDecoder::raw(),
+        let decode = match (&settings.avro, settings.format) {
+            (Some((schemas, target)), _) => {
+                Decode::Later(Box::new(avro::Messages::new(schemas.clone(), target.clone(), settings.ahead)))
+            }
+            (None, Format::Raw) => Decode::AtOnce(RowDecoder::raw()),
+            (None, _) => {
+                Decode::AtOnce(RowDecoder::json(settings.columns.clone(), settings.unit, settings.ahead))
+            }
         };
-        readers.push(Reader::new(
+        let past = match (past, &settings.history, &known.archive) {
+            (Some(offsets), Some(history), Some(archive)) => {
+                Some(Past::new(history, archive, partition, offsets))
+            }
+            _ => None,
+        };
+        let mut reader = Reader::new(
             settings.topic.clone(),
             id,
             next,
             end,
             consumer.clone(),
             queue,
-            decoder,
+            decode,
             ear.clone(),
             suspect.clone(),
-        ));
+        );
+        reader.has_history = settings.history.is_some();
+        readers.push((reader, past));
     }
     if assignment.count() > 0 {
         consumer.assign(&assignment).map_err(failed)?;
@@ -664,7 +799,7 @@ fn place(
     settings: &Settings,
     consumer: &BaseConsumer<Ear>,
     ear: &Ear,
-    restored: &BTreeMap<u32, i64>,
+    known: &Known,
     partition: u32,
 ) -> Result<Opening, ConnectorError> {
     let topic = &settings.topic;
@@ -676,6 +811,12 @@ fn place(
         ))
     };
     let (low, high) = consumer.fetch_watermarks(topic, id, ANSWER_TIMEOUT).map_err(failed)?;
+    let (restored, end) = (&known.restored, settings.bounded.then_some(high));
+    if let (Some(history), Some(archive)) = (&settings.history, &known.archive) {
+        let at = restored.get(&partition).map(|next| (*next, known.past.contains(&partition)));
+        let (past, next) = history.place(archive, topic, partition, at, low, high)?;
+        return Ok(Opening { partition, next, end, past });
+    }
     let next = match (restored.get(&partition), settings.start) {
         (Some(next), _) if (low..=high).contains(next) => *next,
         (Some(next), _) => return Err(out_of_range(topic, id, *next, low, high)),
@@ -693,7 +834,28 @@ fn place(
             }
         }
     };
-    Ok(Opening { partition, next, end: settings.bounded.then_some(high) })
+    Ok(Opening { partition, next, end, past: None })
+}
+
+/// Whether Kafka has forgotten where some partition of this instance is to go on. Blocks.
+fn forgotten(
+    settings: &Settings,
+    positions: &BTreeMap<u32, i64>,
+    instance: usize,
+    instances: usize,
+) -> Result<bool, ConnectorError> {
+    let config = settings
+        .connection
+        .config(&admin::READ_DEFAULTS, &admin::read_fixed(&settings.group, "read_committed"))?;
+    let consumer: BaseConsumer<Ear> = create(&config, Ear::quiet())?;
+    for (partition, next) in positions.iter().filter(|(p, _)| **p as usize % instances == instance) {
+        // A broker that does not answer is waited for where the topic is opened.
+        let asked = consumer.fetch_watermarks(&settings.topic, *partition as i32, ANSWER_TIMEOUT);
+        if asked.is_ok_and(|(low, _)| *next < low) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Data was deleted, or the topic is another one: never skipped in silence.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::datatypes::{DataType, Int32Type, SchemaRef, TimeUnit};
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::time;
@@ -44,6 +45,8 @@ enum Kind {
     Text,
     Time,
     Date,
+    /// Of numbers.
+    List,
 }
 
 enum Builder {
@@ -55,6 +58,7 @@ enum Builder {
     Symbol(StringDictionaryBuilder<Int32Type>),
     Time(TimestampNanosecondBuilder),
     Date(Date32Builder),
+    List(ListBuilder<Float64Builder>),
 }
 
 /// One row while it is read.
@@ -62,6 +66,7 @@ enum Builder {
 struct Row {
     cells: Vec<Cell>,
     text: String,
+    numbers: Vec<f64>,
     unit_ns: i64,
     /// Why the row is refused, in our words; serde's error then only unwinds.
     reason: Option<String>,
@@ -77,10 +82,12 @@ enum Cell {
     Bool(bool),
     /// A piece of [`Row::text`].
     Text(usize, usize),
+    /// A piece of [`Row::numbers`].
+    List(usize, usize),
 }
 
 impl Decoder {
-    /// A decoder for `columns`, of the types that [`SchemaSpec`](crate::schema::SchemaSpec) knows.
+    /// A decoder for `columns`, of the types that [`SchemaSpec`](crate::schema::SchemaSpec) knows, or lists of `f64`.
     /// Integers in timestamp columns count `unit` since the epoch.
     ///
     /// Columns of another type are a mistake of the caller's and always refused.
@@ -96,6 +103,10 @@ impl Decoder {
                     Kind::Time,
                     Builder::Time(TimestampNanosecondBuilder::new().with_timezone_opt(tz.clone())),
                 ),
+                DataType::List(item) if *item.data_type() == DataType::Float64 => {
+                    let list = ListBuilder::new(Float64Builder::new()).with_field(item.clone());
+                    (Kind::List, Builder::List(list))
+                }
                 DataType::Dictionary(..) => (Kind::Text, Builder::Symbol(StringDictionaryBuilder::new())),
                 _ => (Kind::Text, Builder::Text(StringBuilder::new())),
             };
@@ -123,6 +134,7 @@ impl Decoder {
     ) -> Result<(), String> {
         self.row.cells.fill(Cell::Missing);
         self.row.text.clear();
+        self.row.numbers.clear();
         self.row.reason = None;
         let mut json = serde_json::Deserializer::from_slice(raw);
         let object = Object { columns: &self.columns, schema: &self.schema, row: &mut self.row };
@@ -140,7 +152,7 @@ impl Decoder {
         }
         accept(&Staged(&self.row.cells))?;
         for (column, cell) in self.columns.iter_mut().zip(&self.row.cells) {
-            column.builder.append(*cell, &self.row.text);
+            column.builder.append(*cell, &self.row);
         }
         self.len += 1;
         Ok(())
@@ -181,7 +193,8 @@ impl Staged<'_> {
 }
 
 impl Builder {
-    fn append(&mut self, cell: Cell, text: &str) {
+    fn append(&mut self, cell: Cell, row: &Row) {
+        let text = &row.text;
         match (self, cell) {
             (Self::F64(b), Cell::F64(v)) => b.append_value(v),
             (Self::I64(b), Cell::I64(v)) => b.append_value(v),
@@ -191,6 +204,10 @@ impl Builder {
             (Self::Symbol(b), Cell::Text(from, to)) => b.append_value(&text[from..to]),
             (Self::Time(b), Cell::I64(v)) => b.append_value(v),
             (Self::Date(b), Cell::I64(v)) => b.append_value(v as i32),
+            (Self::List(b), Cell::List(from, to)) => {
+                b.values().append_slice(&row.numbers[from..to]);
+                b.append(true);
+            }
             (Self::F64(b), _) => b.append_null(),
             (Self::I64(b), _) => b.append_null(),
             (Self::U64(b), _) => b.append_null(),
@@ -199,6 +216,7 @@ impl Builder {
             (Self::Symbol(b), _) => b.append_null(),
             (Self::Time(b), _) => b.append_null(),
             (Self::Date(b), _) => b.append_null(),
+            (Self::List(b), _) => b.append_null(),
         }
     }
 
@@ -212,6 +230,7 @@ impl Builder {
             Self::Symbol(b) => Arc::new(b.finish()),
             Self::Time(b) => Arc::new(b.finish()),
             Self::Date(b) => Arc::new(b.finish()),
+            Self::List(b) => Arc::new(b.finish()),
         }
     }
 }
@@ -338,6 +357,7 @@ impl Value<'_> {
     fn refuse<E: serde::de::Error>(self, found: &str) -> E {
         let expected = match self.schema.field(self.index).data_type() {
             DataType::Timestamp(..) => "a timestamp (RFC 3339 text, or a number since the epoch)".to_owned(),
+            DataType::List(_) => "a list of numbers".to_owned(),
             DataType::Date32 => "a date such as 2024-01-02".to_owned(),
             DataType::Utf8 | DataType::Dictionary(..) => "text".to_owned(),
             other => type_name(other),
@@ -414,7 +434,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                 time::parse_rfc3339(v).or_else(|| time::parse_decimal(v, self.row.unit_ns)).map(Cell::I64)
             }
             Kind::Date => time::parse_date(v).map(|days| Cell::I64(i64::from(days))),
-            Kind::Bool => None,
+            Kind::Bool | Kind::List => None,
         };
         match cell {
             Some(cell) => self.set(cell),
@@ -426,13 +446,38 @@ impl<'de> Visitor<'de> for Value<'_> {
         self.set(Cell::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(self.refuse("a list"))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        if !matches!(self.column.kind, Kind::List) {
+            return Err(self.refuse("a list"));
+        }
+        let from = self.row.numbers.len();
+        while let Some(item) = list.next_element::<Item>()? {
+            let number = match item {
+                Item::Number(number) => Some(number),
+                Item::Text(text) => text.parse().ok().filter(|v: &f64| v.is_finite()),
+                Item::Other(_) => None,
+            };
+            let Some(number) = number else {
+                return Err(self.refuse("a list with something else"));
+            };
+            self.row.numbers.push(number);
+        }
+        let cell = Cell::List(from, self.row.numbers.len());
+        self.set(cell)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
         Err(self.refuse("an object"))
     }
+}
+
+/// An element of a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Item {
+    Number(f64),
+    Text(String),
+    Other(IgnoredAny),
 }
 
 fn describe_bool(v: bool) -> String {
@@ -562,5 +607,36 @@ mod tests {
         assert_eq!(rows.column(1).as_primitive::<UInt64Type>().values()[..], [u64::MAX, 7]);
         assert_eq!(rows.column(2).as_primitive::<Date32Type>().value(0), -1);
         assert!(rows.column(2).is_null(1) && rows.column(3).is_null(1));
+    }
+
+    #[test]
+    fn lists_of_numbers_are_read_and_others_refused() {
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Float64, false)));
+        let fields = vec![Field::new("a", list.clone(), false), Field::new("b", list, true)];
+        let mut d = Decoder::new(Arc::new(Schema::new(fields)), TimeUnitName::Ms);
+        for good in [r#"{"a":[1,2.5,"3.25"],"b":null}"#, r#"{"a":[],"b":[-1]}"#, r#"{"a":[7],"a":[8,9]}"#] {
+            d.push(good.as_bytes()).unwrap();
+        }
+        for (bad, reason) in [
+            (r#"{"a":[1,null]}"#, "column `a`: expected a list of numbers, found a list with something else"),
+            (r#"{"a":[[1]]}"#, "column `a`: expected a list of numbers, found a list with something else"),
+            (r#"{"a":["NaN"]}"#, "column `a`: expected a list of numbers, found a list with something else"),
+            (r#"{"a":1}"#, "column `a`: expected a list of numbers, found the number 1"),
+            (r#"{"a":{}}"#, "column `a`: expected a list of numbers, found an object"),
+            (r#"{"b":[1]}"#, "column `a` is missing"),
+            (r#"{"a":[1"#, "not valid JSON: EOF while parsing a list at line 1 column 7"),
+        ] {
+            assert_eq!(d.push(bad.as_bytes()).unwrap_err(), reason);
+        }
+        let rows = d.finish();
+        let list = |c: usize, i: usize| {
+            let lists = rows.column(c).as_list::<i32>();
+            (!lists.is_null(i)).then(|| lists.value(i).as_primitive::<Float64Type>().values().to_vec())
+        };
+        assert_eq!(
+            [list(0, 0), list(0, 1), list(0, 2)],
+            [Some(vec![1.0, 2.5, 3.25]), Some(vec![]), Some(vec![8.0, 9.0])]
+        );
+        assert_eq!([list(1, 0), list(1, 1), list(1, 2)], [None, Some(vec![-1.0]), None]);
     }
 }

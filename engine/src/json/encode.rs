@@ -3,12 +3,13 @@
 //! Times are RFC 3339 in UTC with 0, 3, 6 or 9 fractional digits, as many as the value needs; floats
 //! are the shortest decimal that reads back the same (`1.0`, not `1`), those that are not finite
 //! are null; decimals are text, which keeps every digit; binary is text where it is valid UTF-8,
-//! else `{"base64": "…"}`; types without a JSON form of their own are Arrow's text for them.
+//! else `{"base64": "…"}`; lists are arrays; types without a JSON form of their own are Arrow's text for them.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use arrow::array::*;
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::*;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
@@ -92,6 +93,8 @@ enum Column<'a> {
     Decimal(&'a Decimal128Array),
     /// Codes, and where in `escaped` each dictionary value stands.
     Symbol(&'a [i32], Vec<Range<usize>>, Vec<u8>),
+    /// Where each row's values begin and end, the values, and which of them are null.
+    List(&'a [i32], Box<Column<'a>>, Option<NullBuffer>),
     /// Other integers: as Arrow writes them, without quotes.
     Integer(ArrayFormatter<'a>),
     Other(ArrayFormatter<'a>),
@@ -126,6 +129,11 @@ impl<'a> Column<'a> {
             DataType::Decimal128(..) => Self::Decimal(array.as_primitive()),
             DataType::Dictionary(code, value) if **code == DataType::Int32 && **value == DataType::Utf8 => {
                 Self::symbols(array.as_dictionary::<Int32Type>())
+            }
+            DataType::List(_) => {
+                let list = array.as_list::<i32>();
+                let values = list.values();
+                Self::List(list.offsets(), Box::new(Self::of(values)), values.logical_nulls())
             }
             other => match ArrayFormatter::try_new(array.as_ref(), &FormatOptions::new()) {
                 Ok(formatter) if other.is_integer() => Self::Integer(formatter),
@@ -243,6 +251,20 @@ fn write(column: &Column, row: usize, out: &mut Vec<u8>, times: &mut TimeWriter,
         Column::Symbol(codes, ranges, escaped) => {
             out.extend_from_slice(&escaped[ranges[codes[row] as usize].clone()])
         }
+        Column::List(offsets, values, nulls) => {
+            out.push(b'[');
+            let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+            for i in start..end {
+                if i > start {
+                    out.push(b',');
+                }
+                match nulls {
+                    Some(nulls) if nulls.is_null(i) => out.extend_from_slice(b"null"),
+                    _ => write(values, i, out, times, text),
+                }
+            }
+            out.push(b']');
+        }
         Column::Integer(formatter) | Column::Other(formatter) => {
             text.clear();
             match write!(text, "{}", formatter.value(row)) {
@@ -317,5 +339,50 @@ mod tests {
         assert!(all.starts_with(br#"{"ts":"1970-01-01T00:00:00Z","_src":18446744073709551615,"_seq":0,"#));
         assert!(all.ends_with(b"}\n"));
         assert!(encoder.encode(&rows.slice(0, 0)).is_empty());
+    }
+
+    #[test]
+    fn lists_are_arrays() {
+        let mut prices = ListBuilder::new(Float64Builder::new());
+        prices.append_value([Some(1.5), None, Some(f64::INFINITY)]);
+        prices.append_value([]);
+        prices.append_null();
+        prices.append_value([Some(2.0)]);
+        let mut names = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+        (0..4).for_each(|i| {
+            names.values().append_value(vec![Some("a\"b"); i]);
+            names.append(true);
+        });
+        let (prices, names) = (prices.finish(), names.finish());
+        let schema = row::stream_schema(&[
+            Arc::new(Field::new("prices", prices.data_type().clone(), true)),
+            Arc::new(Field::new("names", names.data_type().clone(), true)),
+        ]);
+        let rows = RecordBatch::try_new(
+            schema.clone(),
+            vec![
+                row::ts_array(vec![0; 4]),
+                row::u64_array(vec![0; 4]),
+                row::u64_array(vec![0; 4]),
+                Arc::new(prices),
+                Arc::new(names),
+            ],
+        )
+        .unwrap();
+        let mut encoder = Encoder::new(schema, EncodeOptions::default());
+        let head = r#"{"ts":"1970-01-01T00:00:00Z","prices":"#;
+        let expect = [
+            r#"[1.5,null,null],"names":[[]]}"#,
+            r#"[],"names":[["a\"b"]]}"#,
+            r#"null,"names":[["a\"b","a\"b"]]}"#,
+            r#"[2.0],"names":[["a\"b","a\"b","a\"b"]]}"#,
+        ];
+        // A slice, too: its offsets do not begin at zero.
+        for (rows, expect) in [(rows.clone(), &expect[..]), (rows.slice(1, 3), &expect[1..])] {
+            let written = encoder.encode(&rows);
+            let text: Vec<_> = written.iter().map(|r| String::from_utf8(r.to_vec()).unwrap()).collect();
+            let expect: Vec<_> = expect.iter().map(|tail| format!("{head}{tail}")).collect();
+            assert_eq!(text, expect);
+        }
     }
 }

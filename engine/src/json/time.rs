@@ -6,7 +6,7 @@ const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
 /// Nanoseconds since the epoch from RFC 3339 text; a space may stand for the `T`.
-pub(super) fn parse_rfc3339(text: &str) -> Option<i64> {
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
     if let Some(ns) = parse_utc(text.as_bytes()) {
         return Some(ns);
     }
@@ -68,7 +68,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// A plain decimal number of units, `unit_ns` nanoseconds each, to nanoseconds, exactly.
-pub(super) fn parse_decimal(text: &str, unit_ns: i64) -> Option<i64> {
+pub fn parse_decimal(text: &str, unit_ns: i64) -> Option<i64> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |t| (true, t));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {

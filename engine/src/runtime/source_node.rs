@@ -107,6 +107,7 @@ pub fn add<'scope>(
                     let _ = wake.activate();
                 }
             }),
+            counts: local.shared.metrics.node(node.id).counts.clone(),
         };
         let source = plan.source.clone();
         let shared = local.shared.clone();

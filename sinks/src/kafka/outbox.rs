@@ -11,10 +11,10 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tidemill_connectors::kafka::client::{Ear, blocking, create};
 use tidemill_engine::connector::ConnectorError;
-use tidemill_engine::json::{EncodeOptions, Encoder};
 use tidemill_engine::row;
 
 use super::Target;
+use super::format::Messages;
 use super::key::Keys;
 
 /// The header that names a row's origin, `<_src>:<_seq>`.
@@ -27,7 +27,7 @@ pub(super) struct Outbox {
     pub(super) ear: Ear,
     topic: String,
     job: String,
-    encoder: Encoder,
+    messages: Messages,
     keys: Keys,
     origin: String,
 }
@@ -55,6 +55,8 @@ impl Outbox {
             ("message.timeout.ms", "60000"),
             ("retry.backoff.ms", "50"),
         ];
+        // The registry first: a schema it refuses is best known before brokers are bothered.
+        let messages = Messages::open(target, schema).await?;
         let config = target.connection.config(&defaults, &all)?;
         let ear = Ear::default();
         let hears = ear.clone();
@@ -64,7 +66,7 @@ impl Outbox {
             ear,
             topic: target.topic.clone(),
             job: job.to_owned(),
-            encoder: Encoder::new(schema, EncodeOptions::default()),
+            messages,
             keys: Keys::new(target.key.clone()),
             origin: String::new(),
         })
@@ -74,7 +76,7 @@ impl Outbox {
     pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<(), ConnectorError> {
         self.keys.read(rows)?;
         let (ts, src, seq) = (row::ts(rows), row::src(rows), row::seq(rows));
-        let encoded = self.encoder.encode(rows);
+        let encoded = self.messages.encode(rows, &self.topic)?;
         for i in 0..rows.num_rows() {
             self.origin.clear();
             let written = write!(self.origin, "{}:{}", src[i], seq[i]);
@@ -96,7 +98,7 @@ impl Outbox {
                     }
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
                         return Err(ConnectorError::Fatal(format!(
-                            "the row from {} is {} bytes as JSON, too large for kafka topic `{}`; raise `message.max.bytes` in \
+                            "the row from {} is {} bytes as a message, too large for kafka topic `{}`; raise `message.max.bytes` in \
                              `options` and on the topic",
                             self.origin,
                             encoded.row(i).len(),

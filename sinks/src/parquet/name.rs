@@ -37,9 +37,14 @@ impl FileName {
     }
 }
 
+/// `JOB.SINK`, as the names of its files begin.
+pub fn writer(job: &str, sink: &str) -> String {
+    format!("{}.{}", Plain(job), Plain(sink))
+}
+
 /// `JOB.SINK.`; characters that could be taken for something else are spelled out.
 fn prefix(job: &str, sink: &str) -> String {
-    format!("{}.{}.", Plain(job), Plain(sink))
+    format!("{}.", writer(job, sink))
 }
 
 struct Plain<'a>(&'a str);
@@ -68,6 +73,10 @@ mod tests {
             assert_eq!(FileName::parse(&name, job, sink), Some(file), "{name}");
             assert_eq!(FileName::parse(&name, job, "other"), None);
             assert!(!name.contains('/'));
+            // The archive reads the same in it.
+            let seen = tidemill_archive::name::SinkFile::parse(&name);
+            let seen = seen.map(|s| (s.writer, s.after, s.generation));
+            assert_eq!(seen, Some((writer(job, sink), file.after, file.generation)));
         }
         assert_ne!(file.name("a.b", "c"), file.name("a", "b.c"));
         for stranger in [

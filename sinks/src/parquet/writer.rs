@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
@@ -12,13 +13,13 @@ use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::{Value, json};
+use tidemill_archive::partition::{Column, Splitter};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::row;
 use tidemill_engine::sink::{SinkContext, SinkWriter};
 use tidemill_engine::storage::Location;
 
 use super::name::FileName;
-use super::partition::{Column, Splitter};
 use super::upload::{self, Upload};
 use super::{Existing, Params, remove_leftovers};
 
@@ -26,7 +27,7 @@ use super::{Existing, Params, remove_leftovers};
 const FOLDERS_MAX: usize = 1000;
 
 /// How files are encoded.
-pub fn properties(compression: Compression, params: &Params) -> WriterProperties {
+pub fn properties(compression: Compression, params: &Params, schema: &Schema) -> WriterProperties {
     let sorted = SortingColumn { column_idx: 0, descending: false, nulls_first: false };
     let mut properties = WriterProperties::builder()
         .set_compression(compression)
@@ -42,7 +43,9 @@ pub fn properties(compression: Compression, params: &Params) -> WriterProperties
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
     }
-    properties.build()
+    let sort = [row::TS.to_owned()];
+    let blooms = tidemill_archive::encode::blooms;
+    blooms(properties, schema, params.row_group_rows, &params.partition_by, &sort).build()
 }
 
 /// A file that takes rows.

@@ -1,0 +1,306 @@
+//! The live driver: connections and requests become one ordered stream of frames, which goes to the
+//! capture, then to the protocol; what the protocol asks for is done.
+//!
+//! Frames wait in one bounded queue. When the worker is behind, rows wait here, the queue fills up, and
+//! sockets are not read any more: TCP tells the venue to wait (which may cut a reader that is too slow), and
+//! nothing is ever dropped here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidemill_engine::clock::{Clock, Stopwatch};
+use tidemill_engine::connector::ConnectorError;
+use tidemill_engine::source::{PartitionWriter, Reject, SourceContext};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::counts::Counts;
+use super::emit::{Numbering, position, restored};
+use super::feed::Feed;
+use super::frame::{Frame, FrameKind};
+use super::protocol::{Action, Output, Protocol};
+use crate::capture::record::Header;
+use crate::capture::writer::{CaptureWriter, FLUSH};
+
+mod backoff;
+mod connection;
+mod fetch;
+
+use connection::{Command, Connection, Shared};
+use fetch::Fetcher;
+
+/// Frames that may wait for the protocol.
+const FRAMES_QUEUED_MAX: usize = 4096;
+/// Time between two log lines of counts.
+const TELL: Duration = Duration::from_secs(60);
+
+/// What connections and requests send.
+pub(crate) enum Arrived {
+    /// A frame, in its place in the stream.
+    Frame(Frame),
+    /// A count of the driver's own.
+    Count(&'static str, u64),
+    /// The venue's clock less ours, milliseconds.
+    Skew(i64),
+}
+
+/// Runs a feed until it is told to stop.
+pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorError> {
+    let fatal = |e: String| ConnectorError::Fatal(format!("source `{}`: {e}", feed.node));
+    let (rows, state) = restored(cx.restored.get(&0)).map_err(fatal)?;
+    let mut protocol = (feed.make)();
+    if !state.is_null() {
+        protocol.restore(&state).map_err(fatal)?;
+    }
+    let capture = match &feed.params.capture {
+        None => None,
+        Some(url) => {
+            let header = Header {
+                job: feed.job.clone(),
+                node: feed.node.clone(),
+                session_ns: cx.clock.now_ns(),
+                number: 0,
+                restored: cx.restored.contains_key(&0),
+                rows,
+                state,
+            };
+            Some(CaptureWriter::start(url, &feed.base, header, cx.clock.clone()).await.map_err(fatal)?)
+        }
+    };
+    let Some(writer) = cx.ready(&[0]).pop() else { return Ok(()) };
+    let fetcher = Fetcher::new(&feed.params, protocol.weight_per_minute(), cx.clock.clone(), &feed.node);
+    let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
+    let mut driver = Driver {
+        node: &feed.node,
+        writer,
+        numbering: Numbering { next: rows },
+        fetcher: fetcher.map_err(fatal)?,
+        frames,
+        queue,
+        commands: Vec::new(),
+        opened: Vec::new(),
+        asked: BTreeSet::new(),
+        tasks: JoinSet::new(),
+        counts: Counts::new(&feed.node, cx.counts.clone()),
+        out: Output::default(),
+        rejects: Vec::new(),
+        skew_max_ms: feed.params.clock_skew_max.ns() / 1_000_000,
+        skewed: false,
+        capture,
+        flushed: cx.clock.start(),
+        told: cx.clock.start(),
+        protocol,
+        cx: &cx,
+    };
+    driver.connect(feed);
+    let outcome = driver.drive().await;
+    driver.counts.tell();
+    let captured = match driver.capture.take() {
+        Some(capture) => capture.finish().await,
+        None => Ok(()),
+    };
+    outcome.and(captured.map_err(ConnectorError::Transient))
+}
+
+struct Driver<'a> {
+    node: &'a str,
+    cx: &'a SourceContext,
+    protocol: Box<dyn Protocol>,
+    writer: PartitionWriter,
+    numbering: Numbering,
+    fetcher: Arc<Fetcher>,
+    frames: mpsc::Sender<Arrived>,
+    queue: mpsc::Receiver<Arrived>,
+    /// To each connection. Unbounded: a connection takes commands even while the queue of frames is full, and a
+    /// protocol asks for few.
+    commands: Vec<mpsc::UnboundedSender<(u64, Command)>>,
+    /// How often each connection was opened, as far as the protocol has seen.
+    opened: Vec<u64>,
+    /// URLs that are being fetched.
+    asked: BTreeSet<String>,
+    tasks: JoinSet<()>,
+    counts: Counts,
+    out: Output,
+    rejects: Vec<Reject>,
+    skew_max_ms: i64,
+    skewed: bool,
+    capture: Option<CaptureWriter>,
+    flushed: Stopwatch,
+    told: Stopwatch,
+}
+
+impl Driver<'_> {
+    fn connect(&mut self, feed: &Feed) {
+        let shared = Arc::new(Shared {
+            node: feed.node.clone(),
+            params: feed.params.clone(),
+            clock: self.cx.clock.clone(),
+            frames: self.frames.clone(),
+        });
+        for (index, endpoint) in self.protocol.endpoints().into_iter().enumerate() {
+            let (commands, queue) = mpsc::unbounded_channel();
+            self.commands.push(commands);
+            self.opened.push(0);
+            let connection = Connection::new(index as u32, endpoint, shared.clone(), queue);
+            self.tasks.spawn(connection.run());
+        }
+    }
+
+    async fn drive(&mut self) -> Result<(), ConnectorError> {
+        let stop = self.cx.stop.clone();
+        loop {
+            let arrived = match self.queue.try_recv() {
+                Ok(arrived) => arrived,
+                Err(_) => {
+                    // Nothing waits: what there is goes on at once.
+                    if !self.emit().await? {
+                        return Ok(());
+                    }
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return Ok(()),
+                        Some(arrived) = self.queue.recv() => arrived,
+                        Some(Err(e)) = self.tasks.join_next() => {
+                            return Err(ConnectorError::fatal("a connection's task failed", e));
+                        }
+                        () = tokio::time::sleep(FLUSH) => {
+                            self.keep().await?;
+                            continue;
+                        }
+                    }
+                }
+            };
+            match arrived {
+                Arrived::Frame(frame) => self.take(frame).await?,
+                Arrived::Count(name, n) => self.counts.add(name, n),
+                Arrived::Skew(ms) => self.skew(ms),
+            }
+            self.keep().await?;
+            let waiting = self.protocol.rows().max(self.rejects.len());
+            if waiting >= self.cx.chunk_rows && !self.emit().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what was captured when a second has passed; logs counts now and then.
+    async fn keep(&mut self) -> Result<(), ConnectorError> {
+        if self.flushed.elapsed() >= FLUSH {
+            self.flushed = self.cx.clock.start();
+            self.counts.settle();
+            if let Some(capture) = &mut self.capture {
+                capture.flush().await.map_err(ConnectorError::Transient)?;
+            }
+            if self.told.elapsed() >= TELL {
+                self.told = self.cx.clock.start();
+                self.counts.tell();
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, frame: Frame) -> Result<(), ConnectorError> {
+        if let Some(capture) = &mut self.capture {
+            capture.write(&frame).await.map_err(ConnectorError::Transient)?;
+        }
+        self.counts.frame();
+        match &frame.kind {
+            FrameKind::Opened => {
+                if let Some(opened) = self.opened.get_mut(frame.connection as usize) {
+                    *opened += 1;
+                }
+            }
+            FrameKind::Response { url, .. } => drop(self.asked.remove(url)),
+            _ => {}
+        }
+        self.protocol.on_frame(&frame, &mut self.out);
+        for action in std::mem::take(&mut self.out.actions) {
+            self.act(action);
+        }
+        self.rejects.append(&mut self.out.rejects);
+        self.counts.take(&mut self.out);
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send { connection, message } => self.command(connection, Command::Send(message)),
+            Action::Reconnect { connection, reason } => {
+                self.counts.add("reconnects_asked", 1);
+                self.command(connection, Command::Reconnect(reason));
+            }
+            Action::Fetch { connection, url, weight } => {
+                if !self.asked.insert(url.clone()) {
+                    return;
+                }
+                let (fetcher, frames, clock) =
+                    (self.fetcher.clone(), self.frames.clone(), self.cx.clock.clone());
+                self.tasks.spawn(fetch(fetcher, frames, clock, connection, url, weight));
+            }
+        }
+    }
+
+    fn command(&mut self, connection: u32, command: Command) {
+        let i = connection as usize;
+        if let (Some(commands), Some(opened)) = (self.commands.get(i), self.opened.get(i)) {
+            let _ = commands.send((*opened, command));
+        }
+    }
+
+    fn skew(&mut self, ms: i64) {
+        self.counts.raise("clock_skew_ms", ms.unsigned_abs());
+        if ms.abs() > self.skew_max_ms && !std::mem::replace(&mut self.skewed, true) {
+            let (amount, which) = (ms.abs(), if ms > 0 { "behind" } else { "ahead of" });
+            tracing::warn!(
+                source = self.node,
+                "this machine's clock is {amount} ms {which} the venue's: receive times are off by that"
+            );
+        }
+    }
+
+    /// Hands on the rows there are; false when the job stops.
+    async fn emit(&mut self) -> Result<bool, ConnectorError> {
+        if self.protocol.rows() == 0 && self.rejects.is_empty() {
+            return Ok(true);
+        }
+        let numbered = self.numbering.number(self.protocol.finish(), std::mem::take(&mut self.rejects));
+        if numbered.is_empty() {
+            return Ok(true);
+        }
+        // One chunk, even if a frame made more rows than were asked for: the state is that behind all of them.
+        let chunk = numbered.chunk(position(self.numbering.next, self.protocol.state()));
+        tokio::select! {
+            biased;
+            () = self.cx.stop.cancelled() => Ok(false),
+            sent = self.writer.send(chunk) => Ok(sent.is_ok()),
+        }
+    }
+}
+
+async fn fetch(
+    fetcher: Arc<Fetcher>,
+    frames: mpsc::Sender<Arrived>,
+    clock: Clock,
+    connection: u32,
+    url: String,
+    weight: u32,
+) {
+    let fetched = fetcher.get(&url, weight, clock.now_ns() as u64).await;
+    for (name, n) in [("http_refusals", fetched.refused), ("http_errors", fetched.failed), ("requests", 1)] {
+        if n > 0 {
+            let _ = frames.send(Arrived::Count(name, n)).await;
+        }
+    }
+    if let Some(ms) = fetched.skew_ms {
+        let _ = frames.send(Arrived::Skew(ms)).await;
+    }
+    // The URL is the protocol's own name for its question; it holds no secret (see `Action::Fetch`).
+    let frame = Frame {
+        received_ns: clock.now_ns(),
+        connection,
+        kind: FrameKind::Response { url, status: fetched.status },
+        data: fetched.body,
+    };
+    let _ = frames.send(Arrived::Frame(frame)).await;
+}
