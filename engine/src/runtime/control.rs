@@ -116,6 +116,8 @@ pub struct Shared {
     pub start: Start,
     /// Sink tasks, to be waited for at the end.
     pub tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    /// Source tasks: told to stop, a source may still have to put away what it has read (a capture).
+    pub sources: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     failure: Mutex<Option<JobError>>,
     failed: AtomicBool,
 }
@@ -143,6 +145,7 @@ impl Shared {
             store,
             start,
             tasks: Mutex::default(),
+            sources: Mutex::default(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
         }

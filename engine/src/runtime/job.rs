@@ -1,12 +1,13 @@
 //! Runs a planned graph: start, workers, failures and restarts, end.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use timely::{CommunicationConfig, WorkerConfig};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::manifest::{Manifest, Reason};
@@ -399,20 +400,26 @@ fn once(
     }
     let failure = shared.take_failure().or_else(|| panic.map(JobError::Panic));
     // Sinks finish what they were told; after a failure they have nothing more to come.
-    let tasks = std::mem::take(&mut *shared.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-    tokio.block_on(async {
-        for task in tasks {
-            let abort = task.abort_handle();
-            if tokio::time::timeout(Duration::from_secs(10), task).await.is_err() {
-                abort.abort();
-            }
-        }
-    });
+    wait_for(tokio, &shared.tasks, Duration::from_secs(10));
     shared.stop.cancel();
+    wait_for(tokio, &shared.sources, Duration::from_secs(5));
     match failure.or_else(|| shared.take_failure()) {
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Waits for each task, and ends those that take too long.
+fn wait_for(tokio: &Handle, tasks: &Mutex<Vec<JoinHandle<()>>>, at_most: Duration) {
+    let tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
+    tokio.block_on(async {
+        for task in tasks {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(at_most, task).await.is_err() {
+                abort.abort();
+            }
+        }
+    });
 }
 
 /// Fails the run when its worker unwinds, so that the others do not wait for it.

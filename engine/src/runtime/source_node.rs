@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ pub fn add<'scope>(
         let wake_end = context.wake.clone();
         let well = finished.clone();
         let running = local.shared.tokio.spawn(async move { source.run(context).await });
-        local.shared.tokio.spawn(async move {
+        let task = local.shared.tokio.spawn(async move {
             let outcome = running.await;
             match outcome {
                 _ if shared.stop.is_cancelled() => {}
@@ -125,6 +125,7 @@ pub fn add<'scope>(
             }
             wake_end();
         });
+        local.shared.sources.lock().unwrap_or_else(PoisonError::into_inner).push(task);
         let told = positions.clone();
         local.on_commit.borrow_mut().push(Box::new(move |id| {
             let mut told = told.borrow_mut();
