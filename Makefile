@@ -24,7 +24,7 @@ release: ## the tidemill binary, fast
 	@scripts/setup
 	cargo build --release --workspace --locked $(FEATURES)
 
-test: ## every test, with a real Kafka and a real S3 server where they can be had
+test: ## every test, with a real Kafka, Schema Registry and S3 server where they can be had
 	@scripts/test
 
 lint: ## formatting and clippy, warnings refused

@@ -9,8 +9,8 @@ use tidemill_engine::plan::Plan;
 use tidemill_engine::registry::Registry;
 use tidemill_engine::spec::{Spec, SpecErrors};
 
-pub mod backfill;
 pub mod archive;
+pub mod backfill;
 pub mod capture;
 pub mod checkpoints;
 pub mod components;

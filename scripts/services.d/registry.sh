@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A Schema Registry: Apicurio Registry 2.6, which speaks Confluent's API under /apis/ccompat/v7; its zip by
 # Maven. One JVM with an H2 database in the data folder, so a restart keeps its schemas. (Confluent's own is not
-# on Maven Central; Apicurio 3 publishes no runnable archive there; Karapace's package cannot be had from PyPI.)
+# on Maven Central; Apicurio 3 publishes no runnable archive there; there is no Karapace on PyPI.)
 
 APICURIO_VERSION=2.6.13.Final
 APICURIO_HOME="$CACHE/$APICURIO_VERSION"
@@ -33,7 +33,7 @@ install() {
 
 start() {
   spawn "$(find_java)" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.awt.headless=true \
-    "-Djava.io.tmpdir=$DATA" "-Dregistry.datasource.url=jdbc:h2:file:$DATA/registry" \
+    "-Djava.io.tmpdir=$DATA" "-Dquarkus.datasource.jdbc.url=jdbc:h2:file:$DATA/registry;WRITE_DELAY=0" \
     -Dquarkus.http.host=127.0.0.1 "-Dquarkus.http.port=$PORT" -Dquarkus.log.level=WARN \
     -jar "$APICURIO_HOME/apicurio-registry-app-$APICURIO_VERSION-runner.jar"
 }

@@ -301,6 +301,15 @@ fn plain(text: &str) -> String {
     if let Some((_, said)) = text.split_once("coercion failed with: ") {
         text = said;
     }
+    // DataFusion adds what it knows of signatures, which for ours is nothing.
+    if let Some((said, rest)) = text.split_once(" No function matches the given name and argument types")
+        && rest.contains("(UserDefined)")
+    {
+        text = said;
+    }
+    if let Some((said, _)) = text.split_once(". Cannot infer schema from an empty location") {
+        text = said;
+    }
     for prefix in [
         "Error during planning: ",
         "Execution error: ",

@@ -19,10 +19,13 @@ use crate::config::EngineConfig;
 use crate::engine::TableInfo;
 use crate::error::{ErrorKind, SqlError};
 
+/// Tables of files by name: where the files are, and how they are read.
+type Files = BTreeMap<String, (String, Arc<dyn TableProvider>)>;
+
 /// The schema that SQL sees: files first, then datasets.
 #[derive(Debug)]
 pub struct Tables {
-    files: RwLock<BTreeMap<String, (String, Arc<dyn TableProvider>)>>,
+    files: RwLock<Files>,
     archive: Option<archive::Archive>,
 }
 

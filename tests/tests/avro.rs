@@ -135,7 +135,7 @@ producer.flush()
 "#;
 
 fn expected(n: u32) -> Value {
-    let size = if n % 2 == 0 { f64::from(n) } else { f64::from(n) + 0.5 };
+    let size = if n.is_multiple_of(2) { f64::from(n) } else { f64::from(n) + 0.5 };
     let venue = if n % 4 == 1 { json!("XNYS") } else { Value::Null };
     let symbol = ["AAA", "BBB", "CCC"][n as usize % 3];
     let ts = if n == 0 { "2024-01-02T00:00:00Z".to_owned() } else { format!("2024-01-02T00:00:00.{n:03}Z") };

@@ -33,6 +33,15 @@ use tidemill_tests::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+#[path = "feeds/rebuild.rs"]
+mod rebuild;
+#[path = "feeds/served.rs"]
+mod served;
+#[path = "feeds/sessions.rs"]
+mod sessions;
+#[path = "feeds/told.rs"]
+mod told;
+
 /// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(50);
 const START_NS: i64 = 1_700_000_000_000_000_000;
@@ -387,17 +396,21 @@ async fn a_venue_that_refuses_fails_or_bans_is_asked_with_patience() {
     assert_eq!(answer("/unknown"), (400, "{\"code\":-1121,\"msg\":\"Invalid symbol.\"}"));
     assert_eq!(answer("/broken"), (502, "down"));
     assert_eq!(answer(nobody).0, 0);
-    let requests = requests.lock().unwrap();
-    let times = |path: &str| -> Vec<Instant> {
-        requests.iter().filter(|(p, _)| p == path).map(|(_, t)| *t).collect()
-    };
-    assert_eq!((times("/fine").len(), times("/unknown").len(), times("/broken").len()), (1, 1, 6));
-    for path in ["/limited", "/banned"] {
-        let times = times(path);
-        assert_eq!(times.len(), 2);
-        assert!(times[1] - times[0] >= Duration::from_secs(1), "{path} is asked again after its Retry-After");
+    {
+        let requests = requests.lock().unwrap();
+        let times = |path: &str| -> Vec<Instant> {
+            requests.iter().filter(|(p, _)| p == path).map(|(_, t)| *t).collect()
+        };
+        assert_eq!((times("/fine").len(), times("/unknown").len(), times("/broken").len()), (1, 1, 6));
+        for path in ["/limited", "/banned"] {
+            let times = times(path);
+            assert_eq!(times.len(), 2);
+            assert!(
+                times[1] - times[0] >= Duration::from_secs(1),
+                "{path} is asked again after its Retry-After"
+            );
+        }
     }
-    drop(requests);
     let replay = FeedParams { replay: Some("captures".into()), ..FeedParams::default() };
     assert_same(&live, &read(&make(replay), usize::MAX).await);
 }

@@ -66,6 +66,13 @@ impl Place {
         for name in catalog.datasets().await? {
             all.push(catalog.dataset(&name)?);
         }
+        // A wrong path must not look like an archive in order.
+        if let Some(path) = tidemill_engine::storage::local_path(&self.url, Path::new(""))
+            && all.is_empty()
+            && !path.is_dir()
+        {
+            anyhow::bail!("there is no folder `{}`", path.display());
+        }
         Ok(all)
     }
 }

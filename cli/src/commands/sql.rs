@@ -114,8 +114,9 @@ fn size(text: &str) -> Result<usize, String> {
         _ => return Err(bad()),
     };
     let bytes = number * factor;
-    if bytes < 1024.0 * 1024.0 || bytes > 1e15 {
-        return Err(format!("a memory limit is from 1MiB up, not {text}"));
+    // With much less, queries that spill may wait for memory that nobody gives back.
+    if !(16.0 * 1024.0 * 1024.0..=1e15).contains(&bytes) {
+        return Err(format!("a memory limit is from 16MiB up, not {text}"));
     }
     Ok(bytes as usize)
 }
@@ -322,7 +323,7 @@ mod tests {
         assert_eq!(size("2GiB"), Ok(2 << 30));
         assert_eq!(size("512 MiB"), Ok(512 << 20));
         assert_eq!(size("1.5GB"), Ok(1_500_000_000));
-        for bad in ["", "GiB", "2 apples", "10", "-1GiB"] {
+        for bad in ["", "GiB", "2 apples", "10", "-1GiB", "15MiB"] {
             assert!(size(bad).is_err(), "{bad}");
         }
     }

@@ -67,8 +67,10 @@ fn memory(text: &str) -> Result<usize, String> {
     let number: f64 =
         number.trim().parse().map_err(|_| "write a number and its unit, such as 512MiB or 8GiB")?;
     let bytes = number * scale as f64;
-    if bytes.is_nan() || bytes < 1_048_576.0 || bytes > usize::MAX as f64 / 2.0 {
-        return Err("less than 1 MiB is too little for any query, and more than there is too much".into());
+    if bytes.is_nan() || bytes < 16.0 * 1_048_576.0 || bytes > usize::MAX as f64 / 2.0 {
+        return Err(
+            "less than 16 MiB is too little for queries that spill, and more than there is too much".into()
+        );
     }
     Ok(bytes as usize)
 }

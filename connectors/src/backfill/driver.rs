@@ -110,7 +110,7 @@ pub async fn run(
         return Ok(report);
     }
     create(history, dataset, options).await?;
-    let mut last: HashMap<(String, Vec<(String, String)>), (i64, Last)> = HashMap::new();
+    let mut last: HashMap<Id, (i64, Last)> = HashMap::new();
     for (i, (work, piece)) in todo.iter().enumerate() {
         if stop.is_cancelled() {
             report.stopped = Some("stopped".into());
@@ -155,6 +155,9 @@ pub async fn run(
     meter.ended.store(true, Ordering::Relaxed);
     Ok(report)
 }
+
+/// Whose ranges: a source and a key.
+type Id = (String, Vec<(String, String)>);
 
 /// How a piece is called.
 fn label(work: &Work, piece: Span) -> String {

@@ -158,9 +158,7 @@ fn build(collected: Collected, terms: &Terms) -> Result<Index> {
     let ts = order_of(&column(&terms.right_ts, &batch)?)?;
     let ties = columns(&terms.ties, &batch)?.iter().map(order_of).collect::<Result<Vec<_>>>()?;
     let mut index = Index::new(batch, &keys, &ts, &ties)?;
-    collected
-        .reservation
-        .try_resize(bytes(&index.batch) + Index::bytes(index.batch.num_rows()))?;
+    collected.reservation.try_resize(bytes(&index.batch) + Index::bytes(index.batch.num_rows()))?;
     index.hold(collected.reservation);
     Ok(index)
 }

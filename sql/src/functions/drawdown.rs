@@ -2,7 +2,8 @@
 //!
 //! Of the equity in order of time: `drawdown` is where the last row stands below the highest so far,
 //! `max_drawdown` the worst of all. Zero or below: -0.2 is a loss of 20 % from the peak. Equal times go by
-//! value. Rows where one of both is null do not count. `drawdown(equity, ts) OVER (ORDER BY ts)` is the
+//! value. Rows where one of both is null do not count, nor do those before the first equity above zero: there
+//! is no fraction of nothing. `drawdown(equity, ts) OVER (ORDER BY ts)` is the
 //! curve under water. State: 16 bytes a row.
 //!
 //! ```sql
@@ -105,10 +106,13 @@ struct Water {
 }
 
 impl Water {
-    const NEW: Water = Water { peak: f64::NEG_INFINITY, now: 0.0, worst: 0.0 };
+    const NEW: Water = Water { peak: 0.0, now: f64::NAN, worst: f64::NAN };
 
     fn step(&mut self, equity: f64) {
         self.peak = self.peak.max(equity);
+        if self.peak <= 0.0 {
+            return;
+        }
         self.now = equity / self.peak - 1.0;
         self.worst = self.worst.min(self.now);
     }

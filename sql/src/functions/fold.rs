@@ -12,9 +12,6 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 /// The state of an aggregate over many groups.
 pub(crate) trait Fold: Debug + Send + Sync + 'static {
-    /// Whether [`Fold::retract`] works.
-    const RETRACTS: bool = false;
-
     /// The same aggregate with no groups.
     fn fresh(&self) -> Self
     where
@@ -28,11 +25,6 @@ pub(crate) trait Fold: Debug + Send + Sync + 'static {
 
     /// Takes other states: columns of [`Fold::state`].
     fn merge(&mut self, states: &[ArrayRef], groups: &[usize]) -> Result<()>;
-
-    /// Takes rows back from group 0.
-    fn retract(&mut self, _args: &[ArrayRef]) -> Result<()> {
-        datafusion::common::not_impl_err!("this aggregate does not slide")
-    }
 
     /// The results of the first `groups` groups.
     fn results(&mut self, groups: usize) -> Result<ArrayRef>;
@@ -138,14 +130,6 @@ impl<F: Fold> Accumulator for One<F> {
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         self.0.merge(states, &vec![0; states[0].len()])
-    }
-
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.0.retract(values)
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        F::RETRACTS
     }
 }
 

@@ -133,7 +133,7 @@ fn flat(parts: &[Vec<RecordBatch>]) -> Vec<(i64, String, Option<f64>, f64)> {
 #[tokio::test]
 async fn bars_equal_a_loop_whatever_the_partitions_and_batches() {
     let (_, whole) = walk(5000, 1);
-    let mut bars: std::collections::BTreeMap<(i64, String), Vec<(i64, f64, f64)>> = Default::default();
+    let mut bars = std::collections::BTreeMap::<(i64, String), Vec<_>>::new();
     for (ts, symbol, price, size) in flat(&whole) {
         let group = bars.entry((ts.div_euclid(60_000_000_000) * 60_000_000_000, symbol)).or_default();
         if let Some(price) = price {
@@ -257,6 +257,43 @@ async fn vwap_drawdown_and_ratios_equal_a_loop() {
             worst = worst.min(row.0 / peak - 1.0);
         }
         assert_eq!(v.unwrap(), worst, "{i}");
+    }
+}
+
+#[tokio::test]
+async fn rows_that_left_a_frame_leave_nothing_behind() {
+    let engine = Engine::open(EngineConfig::default()).await.unwrap();
+    let rolling = |rows: &str, before: usize| {
+        format!(
+            "SELECT vwap(p, s) OVER (ORDER BY i ROWS BETWEEN {before} PRECEDING AND CURRENT ROW) AS v \
+             FROM (VALUES {rows}) AS v(i, p, s) ORDER BY i"
+        )
+    };
+    // 0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3 is not 0: where nothing is traded there is no price.
+    let rows = "(1, 10.0, 0.1), (2, 11.0, 0.2), (3, 12.0, 0.3), (4, 13.0, 0.0), (5, 13.0, 0.0), (6, 13.0, 0.0), \
+                (7, 20.0, 0.1)";
+    let got = numbers(&engine, &rolling(rows, 2)).await;
+    assert_eq!(got[5..], [None, Some(20.0)]);
+    // 1e17 + 0.5 - 1e17 is 0: a large trade must not swallow the small ones that come after it.
+    let rows = "(1, 10.0, 1e17), (2, 11.0, 0.5), (3, 12.0, 0.5), (4, 13.0, 0.5)";
+    let got = numbers(&engine, &rolling(rows, 1)).await;
+    assert_eq!(got, [Some(10.0), Some(10.0), Some(11.5), Some(12.5)]);
+    // NaN and null do not count, and are not missed when they leave.
+    let rows = "(1, 10.0, 1.0), (2, 'NaN'::double, 1.0), (3, 12.0, 1.0), (4, NULL, 1.0), (5, 14.0, 3.0), (6, 15.0, 1.0)";
+    let got = numbers(&engine, &rolling(rows, 1)).await;
+    assert_eq!(got, [Some(10.0), Some(10.0), Some(12.0), Some(12.0), Some(14.0), Some(14.25)]);
+}
+
+#[tokio::test]
+async fn there_is_no_drawdown_below_a_peak_that_is_not_above_zero() {
+    let engine = Engine::open(EngineConfig::default()).await.unwrap();
+    let values = "(VALUES (1, -5.0), (2, -10.0), (3, 0.0), (4, 10.0), (5, 5.0), (6, -5.0)) AS v(i, e)";
+    for (name, expected) in [
+        ("drawdown", [None, None, None, Some(0.0), Some(-0.5), Some(-1.5)]),
+        ("max_drawdown", [None, None, None, Some(0.0), Some(-0.5), Some(-1.5)]),
+    ] {
+        let sql = format!("SELECT {name}(e, i) OVER (ORDER BY i) AS d FROM {values} ORDER BY i");
+        assert_eq!(numbers(&engine, &sql).await, expected, "{name}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `vwap(price, size)`: the average price weighted by size; null where no size was traded.
 //!
-//! Rows where one of both is null do not count. Over a frame it is a rolling VWAP.
+//! Rows where one of both is null or NaN do not count. Over a frame it is a rolling VWAP; nothing is ever
+//! subtracted, so rows that have left a frame leave nothing behind. State of a frame: 16 bytes a row.
 //!
 //! ```sql
 //! SELECT vwap(p, s) = 11.5 FROM (VALUES (10.0, 1), (12.0, 3), (99.0, NULL)) AS v(p, s);
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
@@ -65,6 +66,10 @@ impl AggregateUDFImpl for Vwap {
         Ok(Box::new(One::new(Sums::default())))
     }
 
+    fn create_sliding_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Rolling::default()))
+    }
+
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
         true
     }
@@ -81,21 +86,17 @@ struct Sums(Vec<(f64, f64)>);
 impl Sums {
     fn rows(args: &[ArrayRef], mut each: impl FnMut(usize, f64, f64)) {
         let (price, size) = (args[0].as_primitive::<Float64Type>(), args[1].as_primitive::<Float64Type>());
-        if price.null_count() == 0 && size.null_count() == 0 {
-            for (i, (p, s)) in price.values().iter().zip(size.values()).enumerate() {
+        let nulls = price.null_count() + size.null_count() > 0;
+        for (i, (p, s)) in price.values().iter().zip(size.values()).enumerate() {
+            let counts = !nulls || (price.is_valid(i) && size.is_valid(i));
+            if counts && !p.is_nan() && !s.is_nan() {
                 each(i, *p, *s);
-            }
-        } else {
-            for i in (0..price.len()).filter(|i| price.is_valid(*i) && size.is_valid(*i)) {
-                each(i, price.value(i), size.value(i));
             }
         }
     }
 }
 
 impl Fold for Sums {
-    const RETRACTS: bool = true;
-
     fn fresh(&self) -> Self {
         Self::default()
     }
@@ -117,15 +118,6 @@ impl Fold for Sums {
         Ok(())
     }
 
-    fn retract(&mut self, args: &[ArrayRef]) -> Result<()> {
-        Self::rows(args, |_, price, size| {
-            let sums = &mut self.0[0];
-            sums.0 -= price * size;
-            sums.1 -= size;
-        });
-        Ok(())
-    }
-
     fn merge(&mut self, states: &[ArrayRef], groups: &[usize]) -> Result<()> {
         let (value, size) =
             (states[0].as_primitive::<Float64Type>(), states[1].as_primitive::<Float64Type>());
@@ -138,8 +130,7 @@ impl Fold for Sums {
     }
 
     fn results(&mut self, groups: usize) -> Result<ArrayRef> {
-        let average = |(value, size): &(f64, f64)| Some(value / size).filter(|v| v.is_finite());
-        Ok(Arc::new(self.0[..groups].iter().map(average).collect::<Float64Array>()))
+        Ok(Arc::new(self.0[..groups].iter().copied().map(average).collect::<Float64Array>()))
     }
 
     fn state(&mut self, groups: usize) -> Result<Vec<ArrayRef>> {
@@ -159,5 +150,82 @@ impl Fold for Sums {
 
     fn size(&self) -> usize {
         self.0.capacity() * 16
+    }
+}
+
+fn average((value, size): (f64, f64)) -> Option<f64> {
+    Some(value / size).filter(|v| v.is_finite())
+}
+
+/// Over a sliding frame. Taking rows back by subtraction would leave rounding errors, which are all there is
+/// once nothing is traded in the frame. So the frame is two stacks: sums from each older row up to the newest
+/// of the older ones, and the newer rows with their sum; when the older ones are used up, the newer
+/// take their place. Each row is added twice, whatever the length of the frame.
+#[derive(Debug, Default)]
+struct Rolling {
+    /// The oldest last, each with the sums of itself and all that are newer in here.
+    older: Vec<(f64, f64)>,
+    newer: Vec<(f64, f64)>,
+    newer_sums: (f64, f64),
+}
+
+fn add(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
+    (a.0 + b.0, a.1 + b.1)
+}
+
+impl Rolling {
+    fn sums(&self) -> (f64, f64) {
+        add(self.older.last().copied().unwrap_or_default(), self.newer_sums)
+    }
+
+    fn turn(&mut self) {
+        let mut sums = (0.0, 0.0);
+        while let Some(row) = self.newer.pop() {
+            sums = add(row, sums);
+            self.older.push(sums);
+        }
+        self.newer_sums = (0.0, 0.0);
+    }
+}
+
+impl Accumulator for Rolling {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        Sums::rows(values, |_, price, size| {
+            let row = (price * size, size);
+            self.newer.push(row);
+            self.newer_sums = add(self.newer_sums, row);
+        });
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        Sums::rows(values, |_, _, _| {
+            if self.older.is_empty() {
+                self.turn();
+            }
+            self.older.pop();
+        });
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::Float64(average(self.sums())))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let (value, size) = self.sums();
+        Ok(vec![ScalarValue::Float64(Some(value)), ScalarValue::Float64(Some(size))])
+    }
+
+    fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
+        datafusion::common::not_impl_err!("a sliding aggregate is not merged")
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + (self.older.capacity() + self.newer.capacity()) * 16
     }
 }

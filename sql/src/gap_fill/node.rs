@@ -36,7 +36,7 @@ impl GapFill {
         {
             Some(index) => Ok(index),
             None => {
-                let names = input.schema().field_names();
+                let names: Vec<&str> = input.schema().fields().iter().map(|f| f.name().as_str()).collect();
                 plan_err!("the table given to gap_fill has no column `{name}`: it has {}", names.join(", "))
             }
         };

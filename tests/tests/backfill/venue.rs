@@ -86,7 +86,7 @@ impl Venue {
             times.extend(std::iter::repeat_n(burst, if per_day >= 5000 { 1300 } else { 7 }));
         }
         times.sort_unstable();
-        let mut price = 40_000_00_i64;
+        let mut price = 4_000_000_i64;
         let first = 1000 + rng.within(0..1000) as i64;
         times
             .iter()

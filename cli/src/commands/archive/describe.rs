@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use tidemill_archive::{Dataset, Snapshot};
+use tidemill_connectors::backfill::ranges::WHOLE;
 use tidemill_engine::schema::type_name;
 
 use super::{Place, size, table, thousands, time};
@@ -119,8 +120,8 @@ async fn show(dataset: &Dataset, snapshot: &Snapshot) -> anyhow::Result<()> {
             ranges.add_row([
                 range.source.clone(),
                 range.key.to_string(),
-                time(range.from),
-                time(range.to),
+                bound(range.from),
+                bound(range.to),
                 if range.complete { "yes" } else { "no" }.to_owned(),
             ]);
         }
@@ -173,4 +174,9 @@ async fn as_json(dataset: &Dataset, snapshot: &Snapshot) -> anyhow::Result<serde
         "ranges": ranges.collect::<Vec<_>>(),
         "gaps": snapshot.gaps().len(),
     }))
+}
+
+/// An end of a range; nothing for the ends that stand for a whole file.
+fn bound(ns: i64) -> String {
+    if ns == WHOLE.from || ns == WHOLE.to { String::new() } else { time(ns) }
 }

@@ -55,6 +55,9 @@ async fn one(args: &Args, dataset: &Dataset, all: &mut Vec<serde_json::Value>) -
     let snapshot = dataset.snapshot().await?;
     let schema = snapshot.schema().await?;
     let whole = |name: &&str| schema.field_with_name(name).is_ok_and(|f| f.data_type().is_integer());
+    if args.every.or(args.longer_than).is_some_and(|span| span.ns() <= 0) {
+        anyhow::bail!("--every and --longer-than are longer than nothing");
+    }
     let rule = match (args.every.or(args.longer_than), &args.sequence) {
         (Some(span), _) => Some(Rule::Every(span.ns())),
         (None, Some(column)) => Some(Rule::Sequence(column.clone())),

@@ -11,7 +11,6 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
-use tidemill_engine::clock::Clock;
 use tidemill_engine::problem::nearest;
 use tidemill_engine::schema::type_name;
 use tidemill_sql::Engine;

@@ -69,6 +69,11 @@ mod tests {
         let symbol: ArrayRef = Arc::new(StringArray::from(vec![Some("BAC"), None]));
         let price: ArrayRef = Arc::new(Float64Array::from(vec![Some(13.25), None]));
         let batch = RecordBatch::try_from_iter([("ts", ts), ("symbol", symbol), ("price", price)]).unwrap();
-        expect_test::expect![[r#""#]].assert_eq(&render(&batch.schema(), &[batch]).unwrap());
+        expect_test::expect![[r#"
+             ts                         symbol   price
+            ───────────────────────────────────────────
+             1970-01-01T00:00:00Z       BAC      13.25
+             1970-01-01T00:00:01.500Z   ∅            ∅"#]]
+        .assert_eq(&render(&batch.schema(), &[batch]).unwrap());
     }
 }

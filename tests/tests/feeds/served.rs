@@ -1,0 +1,162 @@
+//! The recorded sessions served live, captured, and replayed from what was captured.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidemill_connectors::capture::info::info;
+use tidemill_connectors::capture::reader::Capture;
+use tidemill_connectors::capture::serve::ServeOptions;
+use tidemill_connectors::venue::frame::{Frame, FrameKind};
+use tidemill_tests::binary;
+
+use super::sessions::{DEPTH, KRAKEN, SPOT, Session};
+use super::told::{final_books, rows, time};
+use super::{PATIENCE, Running, count_lines, serve};
+
+const FEEDS: [&str; 3] = ["deltas", "snapshots", "trades"];
+
+/// What a feed has to capture: messages and answers.
+type Expected<'a> = dyn Fn(&str) -> (u64, u64) + 'a;
+
+/// Runs a graph live until all that is served was captured and its rows have settled, stops it, and replays what
+/// was captured.
+fn live_and_replayed(folder: &Path, graph: &str, expected: &Expected) {
+    std::fs::write(folder.join("graph.yaml"), graph).unwrap();
+    let tidemill = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
+        command
+    };
+    let mut live = tidemill(&["run", "graph.yaml", "--progress", "off", "--checkpoints", "off"]);
+    let mut live = Running(live.spawn().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    let captured = |feed: &str| -> Result<(u64, u64), String> {
+        let info = tidemill_tests::wait_for(async {
+            let url = format!("captures/{feed}");
+            info(&Capture::open(&url, folder, feed).await?).await
+        })?;
+        Ok((info.received, info.responses))
+    };
+    for feed in FEEDS {
+        while captured(feed)
+            .map_or(true, |(received, responses)| received < expected(feed).0 || responses < expected(feed).1)
+        {
+            assert!(Instant::now() < deadline, "{feed}: {:?} of {:?}", captured(feed), expected(feed));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    let lines = || FEEDS.map(|feed| count_lines(&folder.join(format!("live.{feed}.jsonl"))));
+    let (mut now, mut quiet) = (lines(), 0);
+    while quiet < 10 {
+        std::thread::sleep(Duration::from_millis(150));
+        let before = std::mem::replace(&mut now, lines());
+        quiet = if now == before && now[0] > 0 { quiet + 1 } else { 0 };
+        assert!(Instant::now() < deadline, "{now:?}");
+    }
+    Command::new("kill").args(["-TERM", &live.0.id().to_string()]).status().unwrap();
+    assert!(live.0.wait().unwrap().success());
+    let replay = ["replay", "captures", "graph.yaml", "--progress", "off", "--set", "out=replayed"];
+    assert!(tidemill(&replay).status().unwrap().success());
+    for feed in FEEDS {
+        let text = |run: &str| std::fs::read_to_string(folder.join(format!("{run}.{feed}.jsonl"))).unwrap();
+        let (live, replayed) = (text("live"), text("replayed"));
+        let rest = replayed.strip_prefix(live.as_str());
+        let rest =
+            rest.unwrap_or_else(|| panic!("{feed}: the replay does not begin with the live run's lines"));
+        // Stopped, a run leaves what its watermark has not passed: what is as old as the newest row.
+        let newest = replayed.lines().last().map(|line| time(&serde_json::from_str(line).unwrap(), "ts"));
+        for line in rest.lines() {
+            let row: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(Some(time(&row, "ts")), newest, "{feed}: only the replay has {row}");
+        }
+        let counts = [live, replayed].map(|text| text.lines().count());
+        eprintln!("{feed}: {} rows live, {} replayed, the same in the same order", counts[0], counts[1]);
+    }
+}
+
+/// The rows end with whole books, and they are those of the session.
+fn ends_right(session: &Session, sessions: &Path, folder: &Path) {
+    let told = final_books(&rows(&folder.join("replayed.deltas.jsonl")));
+    let slow = session.rebuilt(sessions);
+    assert_eq!(told.len(), slow.len());
+    for (symbol, book) in &slow {
+        assert!(told[symbol].valid && told[symbol].equals(book).is_some(), "{symbol}");
+    }
+    let rows = rows(&folder.join("replayed.snapshots.jsonl"));
+    for (symbol, book) in &slow {
+        let last = rows.iter().rev().find(|row| row["symbol"] == symbol.as_str()).unwrap();
+        assert_eq!(last["valid"], true);
+        assert_eq!(super::told::top(last), book.top(DEPTH), "{symbol}");
+    }
+}
+
+fn received(frames: &[Frame]) -> u64 {
+    frames.iter().filter(|frame| frame.kind == FrameKind::Received).count() as u64
+}
+
+/// At full speed all differences come before the answers, at twenty times the recorded one they mix.
+#[test]
+fn the_binance_session_served_live_is_the_replay_of_its_capture() {
+    let Some(sessions) = Session::folder() else { return };
+    for speed in [None, Some(20.0)] {
+        let folder = tempfile::tempdir().unwrap();
+        // The session's streams came over one connection; each source asks for its own.
+        let mut frames = Vec::new();
+        for frame in SPOT.frames(&sessions) {
+            for (connection, stream) in [(0, "depth@100ms"), (1, "aggTrade")] {
+                let mut frame = Frame { connection, ..frame.clone() };
+                if frame.kind == FrameKind::Opened {
+                    let streams: Vec<String> =
+                        SPOT.symbols.iter().map(|s| format!("{}@{stream}", s.to_lowercase())).collect();
+                    let url = format!("wss://stream.binance.com:9443/stream?streams={}", streams.join("/"));
+                    frame.data = url.into();
+                }
+                if connection == 0 || !matches!(frame.kind, FrameKind::Response { .. }) {
+                    frames.push(frame);
+                }
+            }
+        }
+        let messages = received(&frames) / 2;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let server = runtime.block_on(serve(frames, ServeOptions { speed, ..ServeOptions::default() }));
+        let address = server.address;
+        let graph = SPOT.graph(|_| {
+            json!({
+                "ws_url": format!("ws://{address}"),
+                "rest_url": format!("http://{address}"),
+                "connection": { "capture": "captures", "stale_after": "5m" },
+            })
+        });
+        // Of REST: the list of symbols, which the session does not have, and the books.
+        live_and_replayed(folder.path(), &graph, &|feed| (messages, if feed == "trades" { 1 } else { 5 }));
+        ends_right(&SPOT, &sessions, folder.path());
+    }
+}
+
+#[test]
+fn the_kraken_session_served_live_is_the_replay_of_its_capture() {
+    let Some(sessions) = Session::folder() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // All three connections have the same URL: a server of its own for trades and for books.
+    let all = KRAKEN.frames(&sessions);
+    let of = |connection: u32| -> Vec<Frame> {
+        all.iter().filter(|frame| frame.connection == connection).cloned().collect()
+    };
+    let (trades, books) = (of(0), of(2));
+    let messages = [received(&trades), received(&books)];
+    let serve = |frames| runtime.block_on(serve(frames, ServeOptions::default()));
+    let servers = [serve(trades), serve(books)];
+    let graph = KRAKEN.graph(|feed| {
+        let server = &servers[usize::from(feed != "trades")];
+        json!({
+            "ws_url": format!("ws://{}", server.address),
+            "connection": { "capture": "captures", "stale_after": "5m" },
+        })
+    });
+    live_and_replayed(folder.path(), &graph, &|feed| (messages[usize::from(feed != "trades")], 0));
+    ends_right(&KRAKEN, &sessions, folder.path());
+}
