@@ -9,9 +9,7 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use arrow::array::{
-    AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
-};
+use arrow::array::{AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::util::display::array_value_to_string;
 use expect_test::{Expect, expect};
@@ -245,94 +243,139 @@ fn check(sql: &str, expect: Expect) {
 
 #[test]
 fn wrong_sql_points_at_the_place() {
-    check("SELECT symbol, close\nFORM trades", expect![[r#"
+    check(
+        "SELECT symbol, close\nFORM trades",
+        expect![[r#"
         error: expected: end of statement, found: trades
            |
          2 | FORM trades
            |      ^^^^^^
-    "#]]);
-    check("SELECT symbol,\n       clsoe\nFROM trades", expect![[r#"
+    "#]],
+    );
+    check(
+        "SELECT symbol,\n       clsoe\nFROM trades",
+        expect![[r#"
         error: there is no column `clsoe`
            |
          2 |        clsoe
            |        ^^^^^
         hint: did you mean `close`?
-    "#]]);
-    check("SELECT * FROM trade", expect![[r#"
+    "#]],
+    );
+    check(
+        "SELECT * FROM trade",
+        expect![[r#"
         error: there is no table `trade`
            |
          1 | SELECT * FROM trade
            |               ^^^^^
         hint: did you mean `trades`?
-    "#]]);
-    check("SELECT vwpa(close, 1) FROM trades", expect![[r#"
+    "#]],
+    );
+    check(
+        "SELECT vwpa(close, 1) FROM trades",
+        expect![[r#"
         error: there is no function `vwpa`
            |
          1 | SELECT vwpa(close, 1) FROM trades
            |        ^^^^
         hint: did you mean `vwap`?
-    "#]]);
-    check("SELECT symbol, close FROM trades GROUP BY symbol", expect![[r#"
-        error: column in SELECT must be in GROUP BY or an aggregate function: While expanding wildcard, column "trades.close" must appear in the GROUP BY clause or must be part of an aggregate function, currently only "trades.symbol" appears in the SELECT clause satisfies this requirement
+    "#]],
+    );
+    check(
+        "SELECT symbol, close FROM trades GROUP BY symbol",
+        expect![[r#"
+        error: `trades.close` must be in GROUP BY, or inside an aggregate
            |
          1 | SELECT symbol, close FROM trades GROUP BY symbol
            |                ^^^^^
-    "#]]);
-    check("SELECT ts FROM trades JOIN quotes USING (symbol)", expect![[r#"
+        hint: `GROUP BY …, trades.close`, or `last(trades.close, ts)`, say
+    "#]],
+    );
+    check(
+        "SELECT ts FROM trades JOIN quotes USING (symbol)",
+        expect![[r#"
         error: `ts` could be a column of several tables
            |
          1 | SELECT ts FROM trades JOIN quotes USING (symbol)
            |        ^^
         hint: say which: `table.ts`
-    "#]]);
-    check("SELECT time_bucket('1 parsec', ts) FROM trades", expect![[r#"
+    "#]],
+    );
+    check(
+        "SELECT time_bucket('1 parsec', ts) FROM trades",
+        expect![[r#"
         error: `1 parsec` is not an interval: write '1m', '1h30m', '5 minutes' or '1 month'
-    "#]]);
-    check("SELECT sum(symbol) FROM trades", expect![[r#"
-        error: internal error: Function 'sum' failed to match any signature, errors: Error during planning: Function 'sum' requires Decimal, but received String (DataType: Utf8).,Error during planning: Function 'sum' requires UInt64, but received String (DataType: Utf8).,Error during planning: Function 'sum' requires Int64, but received String (DataType: Utf8).,Error during planning: Function 'sum' requires Float64, but received String (DataType: Utf8).,Error during planning: Function 'sum' requires Duration, but received String (DataType: Utf8).,Error during planning: Function 'sum' requires Interval, but received String (DataType: Utf8)..
-        This issue was likely caused by a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues. No function matches the given name and argument types 'sum(Utf8)'. You might need to add explicit type casts.
-        	Candidate functions:
-        	sum(Decimal)
-        	sum(UInt64)
-        	sum(Int64)
-        	sum(Float64)
-        	sum(Duration)
-        	sum(Interval)
+           |
+         1 | SELECT time_bucket('1 parsec', ts) FROM trades
+           |                     ^^^^^^^^
+    "#]],
+    );
+    check(
+        "SELECT sum(symbol) FROM trades",
+        expect![[r#"
+        error: `sum` does not take (Utf8)
            |
          1 | SELECT sum(symbol) FROM trades
            |        ^^^
-    "#]]);
+        hint: it takes: sum(Decimal), sum(UInt64), sum(Int64), sum(Float64), sum(Duration), sum(Interval)
+    "#]],
+    );
     check(
         "SELECT * FROM trades t\nASOF JOIN quotes q MATCH_CONDITION (t.ts >= q.ts) ON t.symbol > q.symbol",
         expect![[r#"
             error: ON of an as-of join takes only equalities, not `t.symbol > q.symbol`: put the rest into WHERE
+               |
+             2 | ASOF JOIN quotes q MATCH_CONDITION (t.ts >= q.ts) ON t.symbol > q.symbol
+               |                                                      ^^^^^^^^^^^^^^^^^^^
         "#]],
     );
-    check("SELECT * FROM trades t ASOF JOIN quotes q ON t.symbol = q.symbol", expect![[r#"
+    check(
+        "SELECT * FROM trades t ASOF JOIN quotes q ON t.symbol = q.symbol",
+        expect![[r#"
         error: expected: MATCH_CONDITION, found: ON
            |
          1 | SELECT * FROM trades t ASOF JOIN quotes q ON t.symbol = q.symbol
            |                                           ^^
-    "#]]);
-    check("SELECT macd(close, 26, 12) OVER (ORDER BY ts) FROM trades", expect![[r#"
+    "#]],
+    );
+    check(
+        "SELECT macd(close, 26, 12) OVER (ORDER BY ts) FROM trades",
+        expect![[r#"
         error: macd: fast: must be below slow (12), not 26 (macd(close, [fast = 12], [slow = 26], [signal = 9]))
-    "#]]);
-    check("SELECT rsi(close) FROM trades", expect![[r#"
-        error: there is no function `rsi`
+           |
+         1 | SELECT macd(close, 26, 12) OVER (ORDER BY ts) FROM trades
+           |        ^^^^
+    "#]],
+    );
+    check(
+        "SELECT rsi(close) FROM trades",
+        expect![[r#"
+        error: `rsi` is a function over a window
            |
          1 | SELECT rsi(close) FROM trades
            |        ^^^
-        hint: did you mean `rsi`?
-    "#]]);
-    check("SELECT close / 0::int, CAST('abc' AS DOUBLE) FROM trades", expect![[r#"
+        hint: `rsi(…) OVER (PARTITION BY symbol ORDER BY ts)`
+    "#]],
+    );
+    check(
+        "SELECT close / 0::int, CAST('abc' AS DOUBLE) FROM trades",
+        expect![[r#"
         error: cannot cast string 'abc' to value of Float64 type
-    "#]]);
-    check("SELECT 'abc FROM trades", expect![[r#"
+           |
+         1 | SELECT close / 0::int, CAST('abc' AS DOUBLE) FROM trades
+           |                              ^^^
+    "#]],
+    );
+    check(
+        "SELECT 'abc FROM trades",
+        expect![[r#"
         error: unterminated string literal
            |
          1 | SELECT 'abc FROM trades
            |        ^
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -420,9 +463,31 @@ fn the_command_prints_every_format() {
     let sql = "SELECT symbol, min(ts) AS first, count(*) AS n FROM trades GROUP BY symbol ORDER BY symbol";
     let (good, out, err) = run(&[sql]);
     assert!(good, "{err}");
-    expect![[r#""#]].assert_eq(&out);
-    expect![[r#""#]].assert_eq(&run(&[sql, "--format", "csv"]).1);
-    expect![[r#""#]].assert_eq(&run(&[sql, "--format", "jsonl"]).1);
+    expect![[r#"
+         symbol   first                            n
+        ─────────────────────────────────────────────
+         AIG      2013-10-07T08:00:00.688Z    175019
+         BAC      2013-10-07T08:00:00.614Z    461443
+         IBM      2013-10-07T08:00:30.270Z    107131
+         SPY      2013-10-07T08:00:00.464Z   1601855
+        4 rows
+    "#]]
+    .assert_eq(&out);
+    expect![[r#"
+        symbol,first,n
+        AIG,2013-10-07T08:00:00.688Z,175019
+        BAC,2013-10-07T08:00:00.614Z,461443
+        IBM,2013-10-07T08:00:30.270Z,107131
+        SPY,2013-10-07T08:00:00.464Z,1601855
+    "#]]
+    .assert_eq(&run(&[sql, "--format", "csv"]).1);
+    expect![[r#"
+        {"symbol":"AIG","first":"2013-10-07T08:00:00.688Z","n":175019}
+        {"symbol":"BAC","first":"2013-10-07T08:00:00.614Z","n":461443}
+        {"symbol":"IBM","first":"2013-10-07T08:00:30.270Z","n":107131}
+        {"symbol":"SPY","first":"2013-10-07T08:00:00.464Z","n":1601855}
+    "#]]
+    .assert_eq(&run(&[sql, "--format", "jsonl"]).1);
     let json: serde_json::Value = serde_json::from_str(&run(&[sql, "--format", "json"]).1).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 4);
     let folder = tempfile::tempdir().unwrap();
