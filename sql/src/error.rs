@@ -14,7 +14,7 @@ use crate::engine::Limits;
 mod place;
 
 pub use place::Place;
-use place::{find_word, line_column, names_in, offset};
+use place::{find_word, line_column, names_in, offset, quoted_in};
 
 /// What kind of thing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,7 +146,9 @@ impl SqlError {
         }
         if found.place.is_none() {
             // Some errors come without a place but name what they are about.
-            found.place = names_in(&found.message).iter().find_map(|name| find_word(sql, name));
+            let called = calls_in(&found.message, &limits.functions);
+            let names = quoted_in(&found.message).into_iter().chain(called);
+            found.place = names.into_iter().find_map(|name| find_word(sql, name));
         }
         found
     }
@@ -264,6 +266,11 @@ impl SqlError {
         if let Some(rest) = text.strip_prefix("Invalid function '")
             && let Some((name, rest)) = rest.split_once('\'')
         {
+            if limits.functions.iter().any(|f| f == name) {
+                let message = format!("`{name}` is a function over a window");
+                return Self::new(ErrorKind::UnknownFunction, message)
+                    .hint(format!("`{name}(…) OVER (PARTITION BY symbol ORDER BY ts)`"));
+            }
             let error = Self::new(ErrorKind::UnknownFunction, format!("there is no function `{name}`"));
             let names: Vec<&str> = limits.functions.iter().map(String::as_str).collect();
             let near = nearest(name, &names).or_else(|| names_in(rest).into_iter().next());
@@ -281,9 +288,34 @@ impl SqlError {
                 None => error,
             };
         }
+        if let Some((_, rest)) = text.split_once("must be in GROUP BY or an aggregate function")
+            && let Some(column) = rest.split('"').nth(1)
+        {
+            let message = format!("`{column}` must be in GROUP BY, or inside an aggregate");
+            return Self::new(ErrorKind::Plan, message)
+                .hint(format!("`GROUP BY …, {column}`, or `last({column}, ts)`, say"));
+        }
+        if let Some((_, rest)) = text.split_once("No function matches the given name and argument types '")
+            && let Some((call, rest)) = rest.split_once('\'')
+            && !rest.contains("(UserDefined)")
+            && let Some((name, types)) = call.split_once('(')
+        {
+            let message = format!("`{name}` does not take ({types}");
+            let error = Self::new(ErrorKind::UnknownFunction, message);
+            let known: Vec<&str> = rest.lines().map(str::trim).filter(|l| l.starts_with(name)).collect();
+            return if known.is_empty() { error } else { error.hint(format!("it takes: {}", some(&known))) };
+        }
         let (text, _) = place::cut(text);
         Self::new(ErrorKind::Plan, plain(&text))
     }
+}
+
+/// Functions that a message begins with or calls: `macd: fast must be …`.
+fn calls_in<'a>(message: &'a str, functions: &[String]) -> impl Iterator<Item = &'a str> {
+    let words = message.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let known: Vec<&str> =
+        words.filter(|w| functions.binary_search_by(|f| f.as_str().cmp(w)).is_ok()).collect();
+    known.into_iter()
 }
 
 /// At most a dozen of the names.

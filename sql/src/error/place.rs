@@ -47,6 +47,12 @@ pub(super) fn cut(text: &str) -> (String, Option<(usize, usize)>) {
     (before.to_owned(), line.zip(column).filter(|(l, c)| *l > 0 && *c > 0))
 }
 
+/// What a message quotes in backticks: names and pieces of the query.
+pub(super) fn quoted_in(message: &str) -> Vec<&str> {
+    let quoted = message.split('`').skip(1).step_by(2).filter(|n| !n.is_empty());
+    quoted.chain(names_in(message)).collect()
+}
+
 /// Names that a message quotes.
 pub(super) fn names_in(message: &str) -> Vec<&str> {
     let quoted = |q: char| message.split(q).skip(1).step_by(2);
@@ -58,20 +64,28 @@ pub(super) fn names_in(message: &str) -> Vec<&str> {
 pub(super) fn find_word(sql: &str, name: &str) -> Option<Place> {
     let lower = sql.to_ascii_lowercase();
     let name = name.to_ascii_lowercase();
-    let try_find = |name: &str| {
+    let try_find = |name: &str, texts: bool| {
         let mut from = 0;
         while let Some(at) = lower[from..].find(name).map(|at| at + from) {
             let before = lower[..at].chars().next_back();
             let after = lower[at + name.len()..].chars().next();
             let edge = |c: Option<char>| c.is_none_or(|c| !is_word(c));
-            if edge(before) && edge(after) && before != Some('\'') && !in_comment(&lower, at) {
+            // A name within a text is no name, but the text itself may be meant: '1 parsec'.
+            let text = before == Some('\'');
+            if edge(before)
+                && edge(after)
+                && text == texts
+                && (!text || after == Some('\''))
+                && !in_comment(&lower, at)
+            {
                 return Some(Place { width: name.chars().count(), ..line_column(sql, at) });
             }
             from = at + name.len();
         }
         None
     };
-    try_find(&name).or_else(|| name.rsplit_once('.').and_then(|(_, last)| try_find(last)))
+    let last = || name.rsplit_once('.').and_then(|(_, last)| try_find(last, false));
+    try_find(&name, false).or_else(last).or_else(|| try_find(&name, true))
 }
 
 fn in_comment(sql: &str, at: usize) -> bool {
