@@ -4,6 +4,7 @@
 //! they came, says after each what came of it, and whether the book may be believed. The inputs' *marks* are
 //! what the venue sends to prove the order: update ids, a checksum, a time.
 
+pub mod binance;
 pub mod binance_futures;
 pub mod binance_spot;
 pub mod coinbase;
