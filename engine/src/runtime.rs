@@ -18,6 +18,7 @@ mod rows;
 mod sink_node;
 mod sink_task;
 mod source_node;
+mod split_mix;
 mod time;
 mod worker;
 

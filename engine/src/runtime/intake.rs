@@ -220,3 +220,15 @@ impl Intake {
         }
     }
 }
+
+/// Rows with every `ts` below `watermark` raised to it, and how many those are.
+pub fn lift(rows: RecordBatch, watermark: i64) -> Result<(RecordBatch, u64), ArrowError> {
+    let late = row::ts(&rows).iter().filter(|ts| **ts < watermark).count() as u64;
+    if late == 0 {
+        return Ok((rows, 0));
+    }
+    let times = row::ts(&rows).iter().map(|ts| (*ts).max(watermark)).collect();
+    let mut columns = rows.columns().to_vec();
+    columns[0] = row::ts_array(times);
+    Ok((RecordBatch::try_new(rows.schema(), columns)?, late))
+}

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use serde_json::Value;
-use split_mix::SplitMix;
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
@@ -28,9 +27,10 @@ use crate::plan::{Body, Node};
 use crate::row;
 use crate::runtime::control::{Ack, Local, Report};
 use crate::runtime::input::RowStream;
-use crate::runtime::intake::Intake;
+use crate::runtime::intake::{Intake, lift};
 use crate::runtime::job::{BatchRows, JobError};
 use crate::runtime::rows::Rows;
+use crate::runtime::split_mix::SplitMix;
 use crate::runtime::time::Time;
 use crate::source::{Chunk, Position, SourceContext, SourceEvent};
 use crate::spec::{OnError, SourceOptions};
@@ -503,36 +503,4 @@ enum Next {
     Later,
     /// The connector wakes the worker.
     Wake,
-}
-
-/// Rows with every `ts` below `watermark` raised to it, and how many those are.
-fn lift(rows: RecordBatch, watermark: i64) -> Result<(RecordBatch, u64), arrow::error::ArrowError> {
-    let late = row::ts(&rows).iter().filter(|ts| **ts < watermark).count() as u64;
-    if late == 0 {
-        return Ok((rows, 0));
-    }
-    let times = row::ts(&rows).iter().map(|ts| (*ts).max(watermark)).collect();
-    let mut columns = rows.columns().to_vec();
-    columns[0] = row::ts_array(times);
-    Ok((RecordBatch::try_new(rows.schema(), columns)?, late))
-}
-
-/// A tiny generator for random batch sizes; the engine needs no more randomness than this.
-mod split_mix {
-    /// SplitMix64 (Steele, Lea, Flood 2014).
-    pub struct SplitMix(u64);
-
-    impl SplitMix {
-        pub fn new(seed: u64) -> Self {
-            Self(seed)
-        }
-
-        pub fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-    }
 }
