@@ -185,6 +185,8 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
     let at = rules.iter().position(|r| r.name() == "push_down_filter").map_or(rules.len(), |at| at + 1);
     rules.insert(at, Arc::new(crate::asof::push::PushThroughAsof));
+    // Last: simplification has made constants of what can be one, and filters are where they belong.
+    rules.push(Arc::new(crate::intervals::AddNanoseconds));
     rules
 }
 

@@ -17,6 +17,7 @@ pub mod server;
 pub mod tables;
 
 mod gap_fill;
+mod intervals;
 mod planner;
 mod relations;
 mod statement;

@@ -3,6 +3,7 @@
 mod archive;
 mod dataset;
 pub(crate) mod files;
+mod hive;
 
 #[cfg(test)]
 mod tests;

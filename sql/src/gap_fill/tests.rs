@@ -92,4 +92,7 @@ async fn carried_forward_there_are_no_nulls() {
     assert!(error.message.contains("has no column `time`: it has"), "{error}");
     let error = engine.query("SELECT * FROM gap_fill(bars, ts, '1m', 'venue')").await.unwrap_err();
     assert!(error.message.contains("has no column `venue`"), "{error}");
+    let turned = "SELECT * FROM gap_fill(bars, ts, '1m', 'symbol', TIMESTAMP '1970-01-01T07:00:00Z', TIMESTAMP '1970-01-01T00:00:00Z')";
+    let error = engine.query(turned).await.unwrap_err();
+    assert!(error.message.contains("1970-01-01T07:00:00+00:00, is after its `to`"), "{error}");
 }

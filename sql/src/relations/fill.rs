@@ -33,7 +33,14 @@ pub(super) fn plan(mut tables: Vec<LogicalPlan>, args: Vec<Expr>) -> Result<Logi
         None => Ok(None),
         Some(expr) => time(expr),
     };
-    let node = GapFill::try_new(input, ts, width, &keys, bound(3)?, bound(4)?)?;
+    let (from, to) = (bound(3)?, bound(4)?);
+    if let (Some(from), Some(to)) = (from, to)
+        && from > to
+    {
+        let shown = |ns| chrono::DateTime::from_timestamp_nanos(ns).to_rfc3339();
+        return plan_err!("`from` of gap_fill, {}, is after its `to`, {}: {USAGE}", shown(from), shown(to));
+    }
+    let node = GapFill::try_new(input, ts, width, &keys, from, to)?;
     Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
 }
 

@@ -37,9 +37,9 @@ use object_store::ObjectMeta;
 use tidemill_archive::{ArchiveError, FileEntry, Snapshot, read};
 use tidemill_engine::row;
 
+use super::hive::NULL_FOLDER;
+
 const DAY_NS: i64 = 86_400_000_000_000;
-/// The folder of rows without a value, as Hive calls it.
-const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// A snapshot whose files' rows and times are known.
 #[derive(Debug)]

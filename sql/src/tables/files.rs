@@ -1,4 +1,4 @@
-//! Files as a table: Parquet or CSV, one file, a folder, or a pattern.
+//! Files as a table: Parquet or CSV, one file, a folder, or a pattern. Hive folders (`date=…/`) are columns.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use tidemill_engine::storage;
 
+use super::hive::HiveTable;
 use crate::error::{ErrorKind, SqlError};
 
 /// Opens `path`, relative to `base`, or a URL of an object store.
@@ -53,7 +54,7 @@ pub(crate) async fn open(
     let state = context.state();
     let options =
         ListingOptions::new(format).with_file_extension(if url.is_collection() { extension } else { "" });
-    let config = ListingTableConfig::new(url)
+    let config = ListingTableConfig::new(url.clone())
         .with_listing_options(options)
         .infer_partitions_from_path(&state)
         .await
@@ -61,8 +62,15 @@ pub(crate) async fn open(
         .infer_schema(&state)
         .await
         .map_err(explain)?;
-    if config.file_schema.as_ref().is_none_or(|s| s.fields().is_empty()) {
+    let Some(in_files) = config.file_schema.clone().filter(|s| !s.fields().is_empty()) else {
         return Err(fail(format!("no {extension} files are there")));
+    };
+    if let Some(options) = &config.options {
+        let path: Vec<String> = options.table_partition_cols.iter().map(|(name, _)| name.clone()).collect();
+        if path.iter().any(|name| in_files.field_with_name(name).is_ok()) {
+            let (format, extension) = (options.format.clone(), options.file_extension.clone());
+            return Ok(Arc::new(HiveTable::new(url, format, extension, path, in_files)));
+        }
     }
     let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
     let table = ListingTable::try_new(config).map_err(explain)?.with_cache(cache);

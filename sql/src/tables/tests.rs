@@ -194,3 +194,27 @@ async fn a_query_sees_the_files_there_are_when_it_is_asked() {
     .await;
     assert_eq!(listed, [["binance_trades_v2"], ["trades"]]);
 }
+
+#[tokio::test]
+async fn a_folder_that_is_a_column_in_the_files_too_is_read_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, name) in ["AIG", "SPY"].into_iter().enumerate() {
+        let folder = dir.path().join(format!("symbol={name}/part={i}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let symbols: ArrayRef = Arc::new([name, name].into_iter().collect::<DictionaryArray<Int32Type>>());
+        let prices: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0 + i as f64]));
+        let batch = RecordBatch::try_from_iter([("symbol", symbols), ("price", prices)]).unwrap();
+        let file = std::fs::File::create(folder.join("rows.parquet")).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+    let engine = Engine::open(EngineConfig::default()).await.unwrap();
+    engine.add_table("l", &dir.path().display().to_string()).await.unwrap();
+    let sql = "SELECT symbol, part, sum(price) AS s FROM l WHERE symbol <> 'AIG' OR part = '0' GROUP BY ALL ORDER BY symbol";
+    let rows = engine.query(sql).await.unwrap().collect().await.unwrap();
+    let shown = arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string();
+    for expected in ["| AIG    | 0    | 3.0 |", "| SPY    | 1    | 4.0 |"] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
