@@ -280,11 +280,11 @@ fn archive_then_live_is_what_kafka_alone_would_have_given() {
             "{}",
             said.text
         );
-        // The same asked of SQL: rows, different places in the topic, and steps that are not one.
-        let query = "SELECT count(*) AS rows, count(DISTINCT (_src, _seq)) AS places, count(*) FILTER (WHERE step <> 1) AS holes \
-                     FROM (SELECT _src, _seq, _seq - lag(_seq) OVER (PARTITION BY _src ORDER BY _seq) AS step FROM trades)";
+        // The same asked of SQL: rows, steps of nothing (a row twice) and steps of more than one (a hole).
+        let query = "SELECT count(*) AS rows, count(*) FILTER (WHERE step = 0) AS twice, count(*) FILTER (WHERE step > 1) AS holes \
+                     FROM (SELECT _seq - lag(_seq) OVER (PARTITION BY _src ORDER BY _seq) AS step FROM trades)";
         let said = bench.tidemill(&["sql", "--archive", &place, "--format", "csv", query]);
-        assert!(said.well && said.text.contains("120000,120000,0"), "{}", said.text);
+        assert!(said.well && said.text.contains("120000,0,0"), "{}", said.text);
     }
     assert!(kills >= 6, "only {kills} kills came in time");
     println!("{kills} kills");
