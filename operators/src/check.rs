@@ -89,6 +89,7 @@ pub fn cell(column: &ArrayRef, i: usize) -> String {
         DataType::UInt64 => column.as_primitive::<UInt64Type>().value(i).to_string(),
         DataType::Int64 => column.as_primitive::<Int64Type>().value(i).to_string(),
         DataType::Boolean => column.as_boolean().value(i).to_string(),
+        DataType::Decimal128(..) => column.as_primitive::<Decimal128Type>().value_as_string(i),
         _ => row::text(column, i).unwrap().to_owned(),
     }
 }

@@ -10,9 +10,12 @@ mod check;
 pub mod asof_join;
 pub mod bars;
 pub mod book_metrics;
+pub mod cointegration;
 pub mod crossover;
 pub mod dedupe;
+pub mod execution;
 pub mod indicators;
+pub mod risk;
 pub mod select;
 pub mod union;
 
@@ -22,9 +25,12 @@ pub fn register(registry: &mut Registry) {
         .operator::<asof_join::AsofJoin>()
         .operator::<bars::Bars>()
         .operator::<book_metrics::BookMetrics>()
+        .operator::<cointegration::Cointegration>()
         .operator::<crossover::Crossover>()
         .operator::<dedupe::Dedupe>()
+        .operator::<execution::Execution>()
         .operator::<indicators::Indicators>()
+        .operator::<risk::Risk>()
         .operator::<select::Select>()
         .operator::<union::Union>();
 }
