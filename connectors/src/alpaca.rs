@@ -14,7 +14,9 @@ use tidemill_engine::problem::Problem;
 
 use crate::venue::feed::{FeedParams, plan_feed};
 
+pub mod account;
 pub mod feed;
+pub mod trading;
 pub mod wire;
 
 pub use feed::AlpacaFeed;

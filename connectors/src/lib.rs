@@ -6,6 +6,7 @@ use tidemill_engine::registry::Registry;
 pub mod alpaca;
 pub mod backfill;
 pub mod binance;
+pub mod broker;
 pub mod capture;
 pub mod coinbase;
 pub mod conformance;
@@ -23,6 +24,7 @@ pub mod websocket;
 /// Adds every source kind.
 pub fn register(registry: &mut Registry) {
     registry.source::<alpaca::Alpaca>();
+    registry.source::<alpaca::account::AlpacaAccount>();
     registry.source::<binance::Binance>();
     registry.source::<capture::Capture>();
     registry.source::<coinbase::Coinbase>();

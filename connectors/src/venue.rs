@@ -7,7 +7,7 @@
 
 mod counts;
 mod emit;
-mod live;
+pub(crate) mod live;
 mod replay;
 
 pub mod books;

@@ -2,6 +2,8 @@
 
 use tidemill_engine::registry::Registry;
 
+pub mod alpaca;
+pub mod broker;
 pub mod conformance;
 pub mod jsonl;
 pub mod kafka;
@@ -11,6 +13,7 @@ pub mod stdout;
 
 /// Adds every sink kind.
 pub fn register(registry: &mut Registry) {
+    registry.sink::<alpaca::Alpaca>();
     registry.sink::<jsonl::Jsonl>();
     registry.sink::<kafka::Kafka>();
     registry.sink::<null::Null>();

@@ -23,9 +23,9 @@ use super::protocol::{Action, Output, Protocol};
 use crate::capture::record::Header;
 use crate::capture::writer::{CaptureWriter, FLUSH};
 
-mod backoff;
+pub(crate) mod backoff;
 mod connection;
-mod fetch;
+pub(crate) mod fetch;
 
 use connection::{Command, Connection, Shared};
 use fetch::Fetcher;

@@ -1,0 +1,182 @@
+//! Orders to Alpaca, each once: see [`broker`](crate::broker).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidemill_connectors::alpaca::account::{journal_folder, journal_problem};
+use tidemill_connectors::alpaca::trading::{Access, Client, REQUESTS_PER_MINUTE};
+use tidemill_connectors::broker::journal::Journal;
+use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, StreamInfo};
+use tidemill_engine::connector::ConnectorError;
+use tidemill_engine::duration::Span;
+use tidemill_engine::problem::Problem;
+use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+
+use crate::broker::command::Columns;
+use crate::broker::desk::{Desk, DeskOptions};
+use crate::broker::writer::{DryWriter, OrderWriter};
+
+pub mod venue;
+
+pub use venue::AlpacaVenue;
+
+/// Orders to an Alpaca account (paper, unless `live: true`).
+///
+/// Reads the rows of `execution` whose `event` is `order`, `modify` or `cancel`; all others are left out. Each order is written into
+/// a journal on the local disk before it is sent with its `order_id` as client order id, and its answer after. Where an answer does not come
+/// (a timeout, a 5xx, a crash), the venue is asked for the order before anything is sent again, so that none is lost and none is doubled.
+/// What the venue refuses, and what it does not have (`post_only`, good till a date, `reduce_only` unless told otherwise), comes back through the
+/// `alpaca_account` source as `rejected` or `change_rejected`.
+///
+/// Types: `market`, `limit`, `stop`, `stop_limit`, `trailing_stop` (`trail` or `trail_fraction`); `take_profit` is sent as a limit order at
+/// its trigger. Time in force: `day`, `gtc`, `ioc`, `fok`.
+///
+/// ```yaml
+/// sinks:
+///   orders:
+///     kind: alpaca
+///     from: execution
+///     with:
+///       key: "${APCA_API_KEY_ID:-none}"
+///       secret: "${APCA_API_SECRET_KEY:-none}"
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// API key id: `${ENV}` or `file:PATH`. A paper account has its own.
+    pub key: String,
+    /// API secret key: `${ENV}` or `file:PATH`.
+    pub secret: String,
+    /// `true`: the live account, with real money. Default: the paper account.
+    #[serde(default)]
+    pub live: bool,
+    /// Another address than the venue's, `http://` or `https://`: a server for tests.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Prints what would be sent, a line of JSON each, and sends nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Requests a minute that this sink makes at most.
+    #[serde(default = "requests_per_minute")]
+    pub requests_per_minute: u32,
+    /// Folder of the journal, on a disk of this machine, relative to the graph's folder; default: `.tidemill/JOB/alpaca`.
+    #[serde(default)]
+    pub journal: Option<String>,
+    /// An order whose row is older than this when it is about to be sent is refused: after an outage, or where a graph meant
+    /// for history is run. 0: never.
+    #[serde(default = "max_age")]
+    pub max_age: Span,
+    /// Longest wait for an answer; then the venue is asked what came of it.
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+    /// A request of which the venue does not say for so long whether it was taken restarts the job.
+    #[serde(default = "give_up_after")]
+    pub give_up_after: Span,
+    /// Requests of different symbols that are under way at once; those of one symbol go one after the other.
+    #[serde(default = "parallel")]
+    pub parallel: usize,
+    /// What becomes of orders that may only make a position smaller, which Alpaca does not have.
+    #[serde(default)]
+    pub reduce_only: ReduceOnly,
+    /// Lets limit orders for the day trade outside regular hours.
+    #[serde(default)]
+    pub extended_hours: bool,
+}
+
+/// What becomes of orders that may only make a position smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReduceOnly {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are sent without the condition: one may turn a position that another order has closed meanwhile.
+    Plain,
+}
+
+fn requests_per_minute() -> u32 {
+    REQUESTS_PER_MINUTE
+}
+fn max_age() -> Span {
+    Span::from_ns(60_000_000_000)
+}
+fn timeout() -> Span {
+    Span::from_ns(10_000_000_000)
+}
+fn give_up_after() -> Span {
+    Span::from_ns(120_000_000_000)
+}
+fn parallel() -> usize {
+    4
+}
+
+/// Requests that may be under way at once.
+const PARALLEL_MAX: usize = 64;
+
+/// The kind.
+pub struct Alpaca;
+
+impl SinkKind for Alpaca {
+    const KIND: &'static str = "alpaca";
+    type Params = Params;
+
+    fn plan(params: Params, input: &StreamInfo, cx: &PlanContext) -> Result<SinkPlan, Problems> {
+        let access = Access {
+            key: params.key.clone(),
+            secret: params.secret.clone(),
+            live: params.live,
+            url: params.url.clone(),
+            requests_per_minute: params.requests_per_minute,
+        };
+        let mut problems = access.problems();
+        problems.extend(journal_problem(params.journal.as_deref()));
+        if !(1..=PARALLEL_MAX).contains(&params.parallel) {
+            problems.push(Problem::new("parallel", format!("must be from 1 to {PARALLEL_MAX}")));
+        }
+        for (at, span) in [("timeout", params.timeout), ("give_up_after", params.give_up_after)] {
+            if span < Span::from_ns(1_000_000) {
+                problems.push(Problem::new(at, "must be 1ms or more"));
+            }
+        }
+        let columns = Columns::plan(input).map_err(|found| problems.extend(found)).ok();
+        let Some(columns) = columns.filter(|_| problems.is_empty()) else { return Err(problems) };
+        let folder = journal_folder(params.journal.as_deref(), cx);
+        Ok(SinkPlan {
+            // An order goes at once. Which orders there are, and of one symbol in which order, replays decide the same.
+            delivery: Delivery::Eager,
+            placement: Placement::Shards { count: 1, by: Vec::new() },
+            flush: FlushPolicy::default(),
+            sink: Arc::new(AlpacaSink { access, folder, columns, params }),
+        })
+    }
+}
+
+struct AlpacaSink {
+    access: Access,
+    folder: PathBuf,
+    columns: Columns,
+    params: Params,
+}
+
+#[async_trait]
+impl Sink for AlpacaSink {
+    async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        let client = Client::new(&self.access, self.params.timeout.std(), cx.clock.clone())
+            .map_err(ConnectorError::Fatal)?;
+        let venue = AlpacaVenue::new(client, self.params.reduce_only, self.params.extended_hours);
+        if self.params.dry_run {
+            return Ok(Box::new(DryWriter::new(venue, self.columns.clone(), Box::new(std::io::stdout()))));
+        }
+        let journal = Journal::open(&self.folder, cx.generation, cx.clock.now_ns())?;
+        let options = DeskOptions {
+            max_age: self.params.max_age.std(),
+            give_up_after: self.params.give_up_after.std(),
+            parallel: self.params.parallel,
+        };
+        let desk = Desk::open(venue, journal, cx.clock.clone(), options).await?;
+        Ok(Box::new(OrderWriter::new(desk, self.columns.clone(), &cx)))
+    }
+}
