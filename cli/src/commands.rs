@@ -11,6 +11,7 @@ use tidemill_engine::spec::{Spec, SpecErrors};
 
 pub mod archive;
 pub mod backfill;
+pub mod backtest;
 pub mod capture;
 pub mod checkpoints;
 pub mod components;

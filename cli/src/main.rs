@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod backtest;
 mod cluster;
 mod commands;
 mod logging;
 mod progress;
 mod registry;
 mod render;
+mod report;
 
 /// Dataflow for trading: the same graph, live, replayed or backtested, gives the same rows.
 #[derive(Debug, Parser)]
@@ -26,6 +28,7 @@ struct Cli {
 enum Command {
     Run(commands::run::Args),
     Replay(commands::replay::Args),
+    Backtest(Box<commands::backtest::Args>),
     Capture(commands::capture::Args),
     Backfill(commands::backfill::Args),
     Test(commands::test::Args),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => commands::run::run(args),
         Command::Replay(args) => commands::replay::run(args),
+        Command::Backtest(args) => commands::backtest::run(*args),
         Command::Capture(args) => commands::capture::run(args),
         Command::Backfill(args) => commands::backfill::run(args),
         Command::Test(args) => commands::test::run(args),
