@@ -7,6 +7,8 @@ use tidemill_engine::plan::{self, Plan};
 use tidemill_engine::registry::Registry;
 use tidemill_engine::spec::{Spec, SpecErrors};
 
+pub mod alpaca_server;
+
 /// Every kind.
 pub fn registry() -> Registry {
     let mut registry = Registry::default();

@@ -13,17 +13,33 @@ use serde_json::Value;
 use tidemill_tests::root;
 
 /// What each room may depend on. `tests` and `benches` see everything.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("engine", &[]),
     ("book", &[]),
+    ("risk", &[]),
+    ("trading", &["risk"]),
     ("archive", &["engine"]),
     ("models", &["engine"]),
-    ("operators", &["engine", "book", "models"]),
-    ("connectors", &["engine", "book", "archive"]),
-    ("sinks", &["engine", "connectors", "archive"]),
+    ("operators", &["engine", "book", "risk", "trading", "models"]),
+    ("connectors", &["engine", "book", "trading", "archive"]),
+    ("sinks", &["engine", "trading", "connectors", "archive"]),
     ("sql", &["engine", "archive", "operators"]),
     ("server", &["engine", "archive", "operators", "connectors", "sinks", "models", "sql"]),
-    ("cli", &["engine", "archive", "operators", "connectors", "sinks", "models", "sql", "server"]),
+    (
+        "cli",
+        &[
+            "engine",
+            "archive",
+            "operators",
+            "connectors",
+            "sinks",
+            "models",
+            "sql",
+            "server",
+            "risk",
+            "trading",
+        ],
+    ),
 ];
 
 #[test]

@@ -15,10 +15,13 @@ use tidemill_tests::{plan_text, registry, root};
 fn every_shipped_graph_is_valid_and_passes_its_own_tests() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let registry = registry();
-    let mut graphs: Vec<_> =
-        std::fs::read_dir(root().join("dataflows")).unwrap().map(|e| e.unwrap().path()).collect();
+    let graphs_in = |folder: &str| {
+        let entries = std::fs::read_dir(root().join(folder)).unwrap().map(|e| e.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect::<Vec<_>>()
+    };
+    let mut graphs = [graphs_in("dataflows"), graphs_in("dataflows/strategies")].concat();
     graphs.sort();
-    assert!(graphs.len() >= 4);
+    assert!(graphs.len() >= 10);
     for path in graphs {
         let text = std::fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();

@@ -41,6 +41,8 @@ mod served;
 mod sessions;
 #[path = "feeds/told.rs"]
 mod told;
+#[path = "feeds/traded.rs"]
+mod traded;
 
 /// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(50);

@@ -1,0 +1,287 @@
+//! Backtests as users run them, on real trades: what is left on disk agrees with what is said.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and may watch the clock for a deadline"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Float64Type};
+use serde_json::Value;
+use tidemill_sql::{Engine, EngineConfig};
+use tidemill_tests::{binary, data, wait_for};
+
+/// A MACD on one-minute bars, long and short, with a gate and fees.
+const GRAPH: &str = r#"
+dataflow: turns
+version: 1
+description: follows the turns of a MACD on one-minute bars
+vars: { data: ".", fast: 12, slow: 26, units: 100 }
+sources:
+  trades: { kind: parquet, with: { url: "$data/equities/trades_*.parquet", columns: [symbol, price, size] } }
+operators:
+  bars: { kind: bars, from: trades, with: { every: 1m, by: [symbol] } }
+  studies: { kind: indicators, from: bars, with: { by: [symbol], add: { macd: { fast: $fast, slow: $slow, signal: 9 } } } }
+  stance:
+    kind: select
+    from: studies
+    with: { sql: "symbol, CASE WHEN macd_hist > 0 THEN 'LONG' ELSE 'SHORT' END AS side", where: "macd_hist IS NOT NULL" }
+  signal: { kind: crossover, from: stance, with: { by: [symbol], on: side } }
+  desk:
+    kind: execution
+    from: [signal, trades]
+    with:
+      signals: signal
+      market: [trades]
+      account: { kind: margin, cash: { USD: 1000000 }, leverage_max: 4, fees: { per_unit: 0.005 } }
+      sizing: { fixed: $units }
+      short: true
+      risk: { position: { max_notional: 200000 } }
+      venue: { kind: paper, latency: 5ms }
+sinks:
+  fills: { kind: stdout, from: desk }
+"#;
+
+struct Setup {
+    folder: tempfile::TempDir,
+    data: PathBuf,
+}
+
+impl Setup {
+    fn new() -> Option<Self> {
+        let data = data()?;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("turns.yaml"), GRAPH).unwrap();
+        Some(Self { folder, data })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a backtest of half a day into the folder `out`.
+    fn backtest(&self, out: &str, args: &[&str]) -> Output {
+        Command::new(binary())
+            .arg("backtest")
+            .arg(self.path("turns.yaml"))
+            .args(["--from", "2013-10-08T13:30:00Z", "--to", "2013-10-08T17:00:00Z"])
+            .args(["--set", &format!("data={}", self.data.display()), "--json", "--out"])
+            .arg(self.path(out))
+            .args(args)
+            .output()
+            .unwrap()
+    }
+
+    fn json(&self, out: &str, args: &[&str]) -> Value {
+        let output = self.backtest(out, args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"))
+    }
+
+    fn table(&self, out: &str, name: &str) -> PathBuf {
+        self.path(out).join(format!("{name}.parquet"))
+    }
+}
+
+/// One number from SQL over the tables of a run.
+fn ask(setup: &Setup, out: &str, sql: &str) -> f64 {
+    wait_for(async {
+        let engine = Engine::open(EngineConfig::default()).await.unwrap();
+        for table in
+            ["fills", "trades", "equity", "positions", "orders", "rejections", "events", "sweep", "folds"]
+        {
+            let path: &Path = &setup.table(out, table);
+            if path.is_file() {
+                engine.add_table(table, &path.display().to_string()).await.unwrap();
+            }
+        }
+        let answer = engine.query(sql).await.unwrap_or_else(|e| panic!("{}", e.render(sql)));
+        let batches = answer.collect().await.unwrap_or_else(|e| panic!("{}", e.render(sql)));
+        let column = arrow::compute::cast(batches[0].column(0), &DataType::Float64).unwrap();
+        column.as_primitive::<Float64Type>().value(0)
+    })
+}
+
+fn figure(summary: &Value, name: &str) -> f64 {
+    summary[name].as_f64().unwrap_or_else(|| panic!("{name}: {summary:#}"))
+}
+
+fn close(a: f64, b: f64, what: &str) {
+    assert!((a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0), "{what}: {a} and {b}");
+}
+
+#[test]
+fn tables_and_report_agree_with_the_summary() {
+    let Some(setup) = Setup::new() else { return };
+    let told = setup.json("out", &["--benchmark", "SPY", "--keep", "bars"]);
+    let summary = &told["summary"];
+    let sql = |text: &str| ask(&setup, "out", text);
+    assert!(figure(summary, "fills") > 20.0, "{summary:#}");
+    close(figure(summary, "fills"), sql("SELECT count(*) FROM fills"), "fills");
+    close(figure(summary, "orders"), sql("SELECT count(*) FROM orders WHERE event = 'order'"), "orders");
+    close(
+        figure(summary, "traded"),
+        sql("SELECT sum(fill_price * fill_quantity) FROM fills"),
+        "value traded",
+    );
+    close(figure(summary, "trades"), sql("SELECT count(*) FROM trades"), "round trips");
+    close(
+        figure(summary, "win_rate"),
+        sql("SELECT avg(CASE WHEN net > 0 THEN 1.0 ELSE 0.0 END) FROM trades"),
+        "win rate",
+    );
+    close(
+        figure(summary, "profit_factor"),
+        sql(
+            "SELECT sum(CASE WHEN net > 0 THEN net ELSE 0 END)::double / -sum(CASE WHEN net < 0 THEN net ELSE 0 END)::double FROM trades",
+        ),
+        "profit factor",
+    );
+    // Up to the last sample: cash is what fills left of it, equity is that and what is held at its last price.
+    let until = "(SELECT max(ts) FROM equity)";
+    let cash = sql(&format!(
+        "SELECT 1000000 + sum(CASE WHEN side ILIKE 'buy' THEN -1 ELSE 1 END * fill_price::double * fill_quantity::double - fee::double) \
+         FROM fills WHERE ts <= {until}"
+    ));
+    let held =
+        sql("SELECT sum(v) FROM (SELECT last_value(value ORDER BY ts) AS v FROM positions GROUP BY symbol)");
+    let end = figure(summary, "end_equity");
+    assert!((cash + held - end).abs() < 0.01, "{cash} + {held} is not {end}");
+    close(figure(summary, "start_equity"), 1e6, "start");
+    close(figure(summary, "total_return"), end / 1e6 - 1.0, "total return");
+    close(figure(summary, "max_drawdown"), -sql("SELECT max(drawdown) FROM equity").abs(), "drawdown");
+    let fees = sql(&format!("SELECT sum(fee)::double FROM fills WHERE ts <= {until}"));
+    close(figure(summary, "fees"), fees, "fees");
+    // What positions made, after fees, is the gain.
+    let gross = sql(
+        "SELECT sum(v) FROM (SELECT last_value(realized + unrealized ORDER BY ts) AS v FROM positions GROUP BY symbol)",
+    );
+    assert!((gross - fees - (end - 1e6)).abs() < 0.01, "{gross} - {fees} is not {}", end - 1e6);
+    // The minute's returns, and their Sharpe ratio.
+    close(
+        figure(summary, "sharpe"),
+        sql(&format!(
+            "SELECT avg(r) / stddev(r) * sqrt({} * 252) FROM (SELECT e / coalesce(lag(e) OVER (ORDER BY b), 1000000) - 1 AS r FROM \
+             (SELECT date_trunc('minute', ts - INTERVAL '1 nanosecond') AS b, last_value(equity ORDER BY ts) AS e FROM equity GROUP BY 1))",
+            figure(summary, "periods")
+        )),
+        "Sharpe",
+    );
+    assert!(figure(summary, "beta").is_finite() && figure(summary, "benchmark_return").abs() < 0.1);
+    let page = std::fs::read_to_string(setup.path("out").join("report.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    for part in [
+        "Equity",
+        "Drawdown",
+        "Exposure",
+        "Rolling Sharpe",
+        "VaR against gains",
+        "Returns by month",
+        "Round trips",
+        "kind: execution",
+    ] {
+        assert!(page.contains(part), "no {part}");
+    }
+    // Nothing is fetched, nothing is undefined.
+    for never in ["http://", "https://", "<script", "NaN", "src="] {
+        assert!(!page.contains(never), "{never}");
+    }
+    assert!(setup.table("out", "bars").is_file() && page.len() < 3_000_000);
+}
+
+#[test]
+fn nothing_in_a_graph_knows_the_future() {
+    let Some(setup) = Setup::new() else { return };
+    let output = setup.backtest("out", &["--look-ahead-check=3"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_sweep_gives_what_single_runs_give() {
+    let Some(setup) = Setup::new() else { return };
+    let told = setup.json("sweep", &["--sweep", "fast=8,30", "--sweep", "slow=20..24:4", "--threads", "2"]);
+    let trials = told["sweep"]["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 4);
+    // A MACD whose fast average is the slower one cannot be: said of the point, and the others go on.
+    let (failed, ran): (Vec<_>, Vec<_>) = trials.iter().partition(|t| t.get("error").is_some());
+    assert_eq!((failed.len(), ran.len()), (2, 2));
+    assert!(failed.iter().all(|t| t["error"].as_str().unwrap().contains("must be below slow")), "{failed:?}");
+    for trial in ran {
+        let set = &trial["set"];
+        let (fast, slow) = (set["fast"].as_str().unwrap(), set["slow"].as_str().unwrap());
+        let single =
+            setup.json("single", &["--set", &format!("fast={fast}"), "--set", &format!("slow={slow}")]);
+        let (mut own, mut swept) = (single["summary"].clone(), trial["summary"].clone());
+        // Only the best is deflated by the others.
+        for summary in [&mut own, &mut swept] {
+            summary.as_object_mut().unwrap().shift_remove("deflated_sharpe");
+        }
+        assert_eq!(own, swept, "fast {fast}, slow {slow}");
+    }
+    let count = |what: &str| ask(&setup, "sweep", &format!("SELECT count(*) FROM sweep WHERE {what}"));
+    assert_eq!((count("fast > 0"), count("error IS NULL")), (4.0, 2.0));
+    let best = ask(&setup, "sweep", "SELECT max(sharpe) FROM sweep");
+    close(figure(&told["summary"], "sharpe"), best, "the best");
+    close(figure(&told["summary"], "trials"), 2.0, "trials");
+    let page = std::fs::read_to_string(setup.path("sweep").join("report.html")).unwrap();
+    assert!(page.contains("sharpe by fast and slow"));
+}
+
+#[test]
+fn a_walk_forward_is_judged_by_what_it_has_not_seen() {
+    let Some(setup) = Setup::new() else { return };
+    let folds = "folds=3,purge=5m,embargo=5m,warmup=30m";
+    let told =
+        setup.json("walk", &["--sweep", "fast=6,12", "--walk-forward", folds, "--metric", "total_return"]);
+    let walk = &told["walk_forward"];
+    let folds = walk["folds"].as_array().unwrap();
+    assert_eq!(folds.len(), 3);
+    let time = |v: &Value| chrono::DateTime::parse_from_rfc3339(v.as_str().unwrap()).unwrap();
+    let mut grown = 1.0;
+    for (i, fold) in folds.iter().enumerate() {
+        let gap = time(&fold["test"]["from"]) - time(&fold["train"]["to"]);
+        assert_eq!(gap, chrono::TimeDelta::minutes(10));
+        if i > 0 {
+            assert!(time(&folds[i - 1]["test"]["to"]) <= time(&fold["test"]["from"]));
+        }
+        assert_eq!(fold["tried"], 2);
+        let test = &fold["in_test"]["summary"];
+        assert!(
+            time(&test["from"]) >= time(&fold["test"]["from"])
+                && time(&test["to"]) < time(&fold["test"]["to"])
+        );
+        grown *= 1.0 + figure(test, "total_return");
+    }
+    close(walk["total_return"].as_f64().unwrap(), grown - 1.0, "out of sample");
+    close(3.0, ask(&setup, "walk", "SELECT count(*) FROM folds"), "folds");
+}
+
+#[test]
+fn what_cannot_be_run_is_said_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let graph = folder.path().join("g.yaml");
+    let live = GRAPH.replace(
+        "{ kind: parquet, with: { url: \"$data/equities/trades_*.parquet\", columns: [symbol, price, size] } }",
+        "{ kind: kafka, with: { brokers: embedded, topic: trades, format: json, schema: trade } }",
+    );
+    std::fs::write(&graph, &live).unwrap();
+    let said = |args: &[&str]| {
+        let output = Command::new(binary()).arg("backtest").arg(&graph).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = said(&[]);
+    assert!(text.contains("has no end") && text.contains("--archive DIR with a dataset `trades`"), "{text}");
+    assert!(text.contains("g.yaml:"), "{text}");
+    let text = said(&["--source", "trade=x.parquet"]);
+    assert!(text.contains("--source trade") && text.contains("did you mean `trades`?"), "{text}");
+    let text = said(&["--from", "2013-10-08", "--to", "2013-10-08"]);
+    assert!(text.contains("--from is not before --to"), "{text}");
+    std::fs::write(&graph, live.replace("kind: execution", "kind: union")).unwrap();
+    assert!(said(&[]).contains("no `execution` operator"));
+}

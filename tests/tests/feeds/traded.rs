@@ -1,0 +1,121 @@
+//! A served session traded live on paper, and the capture of it as a backtest: the same orders.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidemill_connectors::capture::info::info;
+use tidemill_connectors::capture::reader::Capture;
+use tidemill_connectors::capture::serve::ServeOptions;
+use tidemill_tests::binary;
+
+use super::{PATIENCE, Running, count_lines, serve, session};
+
+const MESSAGES: usize = 3000;
+
+/// A cross of averages of every trade, limit orders a little away, brackets, a gate: orders, changes and cancels of all kinds.
+fn graph(address: &str, connection: Value) -> String {
+    let with = json!({
+        "url": format!("ws://{address}/feed?v=1"),
+        "send": [{"op": "subscribe"}],
+        "rows": "d",
+        "where": {"$.ch": "t"},
+        "columns": {
+            "ts": {"path": "t", "type": "timestamp"},
+            "symbol": {"path": "s", "type": "symbol"},
+            "price": {"path": "p", "type": "f64"},
+            "size": {"path": "n", "type": "f64"},
+        },
+        "connection": connection,
+    });
+    format!(
+        r#"
+dataflow: traded
+version: 1
+sources:
+  trades: {{ kind: websocket, with: {with} }}
+operators:
+  studies: {{ kind: indicators, from: trades, with: {{ by: [symbol], columns: {{ close: price }}, add: {{ fast: {{ kind: ema, period: 2 }}, slow: {{ kind: ema, period: 5 }} }} }} }}
+  signal: {{ kind: crossover, from: studies, with: {{ by: [symbol], fast: fast, slow: slow }} }}
+  desk:
+    kind: execution
+    from: [trades, signal]
+    with:
+      signals: signal
+      account: {{ kind: margin, leverage_max: 4, cash: {{ USD: 100000 }}, fees: {{ taker: 0.0005 }} }}
+      short: true
+      sizing: {{ equity: 0.1 }}
+      order: {{ type: limit, from: last, offset: {{ ticks: 1 }} }}
+      protect: {{ stop_loss: {{ fraction: 0.02 }}, take_profit: {{ fraction: 0.02 }} }}
+      venue: {{ kind: paper, latency: 3ms }}
+      risk: {{ leverage: 2, rate: {{ orders: 50, per: 1s }} }}
+  sent: {{ kind: select, from: desk, with: {{ sql: "event, symbol, order_id, side, type, quantity, price, stop", where: "event IN ('order', 'modify', 'cancel')" }} }}
+sinks:
+  orders: {{ kind: jsonl, from: sent, with: {{ path: orders.jsonl }} }}
+"#
+    )
+}
+
+/// An order as text, whatever wrote it.
+fn told(row: &Value) -> String {
+    let ts = chrono::DateTime::parse_from_rfc3339(row["ts"].as_str().unwrap()).unwrap();
+    let text = |name: &str| match &row[name] {
+        Value::String(text) if text.contains('.') => {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields = ["event", "symbol", "order_id", "side", "type", "quantity", "price", "stop"];
+    format!("{} {}", ts.timestamp_nanos_opt().unwrap(), fields.map(text).join(" "))
+}
+
+fn tidemill(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args).current_dir(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command
+}
+
+#[test]
+fn orders_of_a_live_run_are_those_of_the_backtest_of_its_capture() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = runtime.block_on(serve(session(0, MESSAGES), ServeOptions::default()));
+    let address = server.address.to_string();
+    let live = graph(&address, json!({ "capture": "captures", "stale_after": "5m" }));
+    std::fs::write(folder.join("live.yaml"), live).unwrap();
+    std::fs::write(folder.join("past.yaml"), graph(&address, json!({ "replay": "captures" }))).unwrap();
+    let mut run = Running(
+        tidemill(folder, &["run", "live.yaml", "--progress", "off", "--checkpoints", "off"]).spawn().unwrap(),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    let captured = || {
+        tidemill_tests::wait_for(async { info(&Capture::open("captures", folder, "trades").await?).await })
+            .map_or(0, |info| info.received)
+    };
+    let (mut lines, mut quiet) = (0, 0);
+    while captured() < MESSAGES as u64 || quiet < 10 {
+        assert!(Instant::now() < deadline, "{} captured, {lines} orders", captured());
+        std::thread::sleep(Duration::from_millis(100));
+        let before = std::mem::replace(&mut lines, count_lines(&folder.join("orders.jsonl")));
+        quiet = if lines == before && lines > 0 { quiet + 1 } else { 0 };
+    }
+    Command::new("kill").args(["-TERM", &run.0.id().to_string()]).status().unwrap();
+    assert!(run.0.wait().unwrap().success());
+    let backtest = ["backtest", "past.yaml", "--keep", "sent", "--out", "out", "--json"];
+    assert!(tidemill(folder, &backtest).stdout(Stdio::null()).status().unwrap().success());
+    let query = "SELECT * FROM sent ORDER BY ts, _src, _seq";
+    let args = ["sql", "--table", "sent=out/sent.parquet", "--format", "jsonl", "--max-rows", "0", query];
+    let past = String::from_utf8(tidemill(folder, &args).output().unwrap().stdout).unwrap();
+    let read = |text: &str| -> Vec<String> {
+        text.lines().map(|line| told(&serde_json::from_str(line).unwrap())).collect()
+    };
+    let (live, past) = (read(&std::fs::read_to_string(folder.join("orders.jsonl")).unwrap()), read(&past));
+    assert!(live.len() > 100, "only {} orders", live.len());
+    // Stopped, a run leaves what its watermark has not passed: what is as old as the newest message.
+    assert!(past.len() - live.len() <= 4, "{} live, {} in the backtest", live.len(), past.len());
+    assert_eq!(live, past[..live.len()]);
+    eprintln!("{} orders, changes and cancels live, {} in the backtest, the same", live.len(), past.len());
+}
