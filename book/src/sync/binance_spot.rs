@@ -48,7 +48,8 @@ impl Ids for SpotIds {
     }
 
     fn gap(self, before: u64) -> Fault {
-        let detail = format!("update {} was to come, {} to {} came", before.saturating_add(1), self.first, self.last);
+        let detail =
+            format!("update {} was to come, {} to {} came", before.saturating_add(1), self.first, self.last);
         Fault::new(FaultKind::Gap, detail)
     }
 }
