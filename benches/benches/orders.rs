@@ -4,7 +4,7 @@
 //!     cargo bench --workspace --bench orders
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, DictionaryArray, Float64Array, RecordBatch};
 use arrow::datatypes::Int32Type;
@@ -12,7 +12,7 @@ use serde_json::json;
 use tidemill_connectors::alpaca::trading::{Access, Client};
 use tidemill_engine::clock::Clock;
 use tidemill_engine::component::{OperatorKind, PlanContext, StreamInfo};
-use tidemill_engine::operator::{Operator, Output};
+use tidemill_engine::operator::Output;
 use tidemill_engine::row;
 use tidemill_operators::execution::Execution;
 use tidemill_sinks::alpaca::ReduceOnly;
@@ -93,9 +93,9 @@ fn main() {
         let mid = 100.0 + (i % 97) as f64 * 0.01;
         operator.process(&[Some(quote(ts, i, symbol, mid)), None], &mut out).expect("a quote is taken");
         out.drain().for_each(drop);
-        let side = if i / SYMBOLS.len() as u64 % 2 == 0 { "BUY" } else { "SELL" };
+        let side = if (i / SYMBOLS.len() as u64).is_multiple_of(2) { "BUY" } else { "SELL" };
         let row = signal(ts, i, symbol, side);
-        let start = Instant::now();
+        let start = Clock::System.start();
         operator.process(&[None, Some(row)], &mut out).expect("a signal is taken");
         for batch in out.drain() {
             for command in columns.commands(&batch).expect("rows are commands") {

@@ -98,7 +98,7 @@ pub fn html(report: &Report) -> String {
     charts::write(&mut out, report);
     variants::write(&mut out, report);
     sections::write(&mut out, report);
-    let _ = write!(out, "<footer>tidemill {}</footer></main></body></html>\n", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(out, "<footer>tidemill {}</footer></main></body></html>", env!("CARGO_PKG_VERSION"));
     out
 }
 

@@ -135,10 +135,8 @@ impl Runner {
 
 /// Sources that would never come to an end.
 fn endless(plan: &Plan) -> Vec<Problem> {
-    let sources = plan.nodes.iter().filter_map(|node| match &node.body {
-        Body::Source { plan, .. } if !plan.bounded => Some(node),
-        _ => None,
-    });
+    let sources =
+        plan.nodes.iter().filter(|node| matches!(&node.body, Body::Source { plan, .. } if !plan.bounded));
     sources
         .map(|node| {
             let reason =

@@ -134,8 +134,8 @@ mod tests {
 
     fn made(sharpe: Option<f64>, volatility: f64) -> Trial {
         let figure = |name, value| Figure { name, label: name, unit: Unit::Ratio, value };
-        let mut summary = Summary::default();
-        summary.figures = vec![figure("sharpe", sharpe), figure("volatility", Some(volatility))];
+        let figures = vec![figure("sharpe", sharpe), figure("volatility", Some(volatility))];
+        let mut summary = Summary { figures, ..Summary::default() };
         summary.returns.per_year = 4.0;
         let task = Task { sets: Vec::new(), range: (0, 1), counts: (0, 1) };
         Trial { task, outcome: Ok(summary) }

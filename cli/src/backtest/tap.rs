@@ -152,8 +152,12 @@ impl PriceWriter {
             if !value.is_finite() || value <= 0.0 {
                 continue;
             }
+            // The very first price stays: it is what the benchmark is bought at.
+            let bought = prices.len() <= 1;
             match prices.last_mut() {
-                Some(last) if last.0.div_euclid(PRICE_GRID_NS) == ts[i].div_euclid(PRICE_GRID_NS) => {
+                Some(last)
+                    if !bought && last.0.div_euclid(PRICE_GRID_NS) == ts[i].div_euclid(PRICE_GRID_NS) =>
+                {
                     *last = (ts[i], value);
                 }
                 _ => prices.push((ts[i], value)),
@@ -171,5 +175,34 @@ impl SinkWriter for PriceWriter {
 
     async fn flush(&mut self, _: i64) -> Result<(), ConnectorError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{DictionaryArray, Int32Array, StringArray};
+    use arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn a_symbol_may_stand_under_several_keys() {
+        let fields =
+            [Field::new("symbol", row::symbol_type(), true), Field::new("price", DataType::Float64, true)];
+        let schema = row::stream_schema(&fields.map(Arc::new));
+        let keys = Int32Array::from(vec![Some(0), Some(1), Some(2), None, Some(2)]);
+        let names = Arc::new(StringArray::from(vec!["SPY", "IBM", "SPY"]));
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            row::ts_array(vec![0, 1, 2, 3, PRICE_GRID_NS]),
+            row::u64_array(vec![1; 5]),
+            row::u64_array((0..5).collect()),
+            Arc::new(DictionaryArray::new(keys, names)),
+            Arc::new(Float64Array::from(vec![10.0, 99.0, 11.0, 99.0, 12.0])),
+        ];
+        let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
+        let columns = PriceColumns::find(&schema).unwrap();
+        let writer = PriceWriter { columns, symbol: "SPY".into(), prices: Arc::default() };
+        writer.take(&rows).unwrap();
+        assert_eq!(*writer.prices.lock().unwrap(), [(0, 10.0), (2, 11.0), (PRICE_GRID_NS, 12.0)]);
     }
 }

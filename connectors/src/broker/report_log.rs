@@ -37,7 +37,7 @@ enum Line<S> {
     /// What all reports up to number `n` have come to; the first line of a log that was cut back.
     State { n: u64, ts: i64, state: S },
     /// A report.
-    Report(Logged),
+    Report(Box<Logged>),
     /// A checkpoint that knew the log up to number `n` was committed.
     Committed { n: u64 },
 }
@@ -79,7 +79,7 @@ impl<S: State> ReportLog<S> {
                     log.next = logged.n + 1;
                     log.ts = log.ts.max(logged.report.ts);
                     log.state.apply(&logged);
-                    log.reports.push(logged);
+                    log.reports.push(*logged);
                 }
                 Line::Committed { n } => log.committed = log.committed.max(n),
             }
@@ -138,7 +138,7 @@ impl<S: State> ReportLog<S> {
                 report: Report { ts: self.ts, ..report },
             })
             .collect();
-        let lines: Vec<Line<S>> = logged.iter().cloned().map(Line::Report).collect();
+        let lines: Vec<Line<S>> = logged.iter().map(|one| Line::Report(Box::new(one.clone()))).collect();
         self.lines.append(&lines)?;
         self.lines.sync().await?;
         self.next += logged.len() as u64;
@@ -173,7 +173,7 @@ impl<S: State> ReportLog<S> {
         self.reports.retain(|logged| logged.n > self.committed);
         let n = self.reports.first().map_or(self.next - 1, |first| first.n - 1);
         let state = Line::State { n, ts: self.ts, state: self.state.clone() };
-        let reports = self.reports.iter().cloned().map(Line::Report);
+        let reports = self.reports.iter().map(|one| Line::Report(Box::new(one.clone())));
         self.lines.rewrite(&std::iter::once(state).chain(reports).collect::<Vec<_>>())
     }
 
