@@ -183,7 +183,7 @@ fn oracle(schema: &SchemaRef, quotes: &[Quote], wishes: &[Wish]) -> Vec<String> 
         row.extend([("value", format!("{:?}", now * mark)), ("fees_total", "0.0".into())]);
         lines.push((ts, row));
     }
-    let line = |(seq, (ts, cells)): (usize, &(i64, Vec<(&str, String)>))| {
+    let line = |seq: usize, ts: i64, cells: &[(&str, String)]| {
         let cell = |name: &str| match name {
             row::TS => ts.to_string(),
             row::SEQ => seq.to_string(),
@@ -192,7 +192,7 @@ fn oracle(schema: &SchemaRef, quotes: &[Quote], wishes: &[Wish]) -> Vec<String> 
         let names = schema.fields().iter().map(|f| f.name().as_str()).filter(|n| *n != row::SRC);
         names.map(cell).collect::<Vec<_>>().join(",")
     };
-    lines.iter().enumerate().map(line).collect()
+    lines.iter().enumerate().map(|(seq, (ts, cells))| line(seq, *ts, cells)).collect()
 }
 
 #[test]
