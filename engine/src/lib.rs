@@ -8,7 +8,6 @@ pub mod clock;
 pub mod component;
 pub mod connector;
 pub mod dead_letter;
-pub mod duration;
 pub mod fault;
 pub mod json;
 pub mod keyed;
@@ -28,3 +27,5 @@ pub mod source;
 pub mod spec;
 pub mod storage;
 pub mod testing;
+
+pub use tidemill_span as duration;

@@ -13,11 +13,12 @@ use serde_json::Value;
 use tidemill_tests::root;
 
 /// What each room may depend on. `tests` and `benches` see everything.
-const ARROWS: [(&str, &[&str]); 12] = [
-    ("engine", &[]),
+const ARROWS: [(&str, &[&str]); 13] = [
+    ("span", &[]),
+    ("engine", &["span"]),
     ("book", &[]),
     ("risk", &[]),
-    ("trading", &["risk"]),
+    ("trading", &["span", "risk"]),
     ("archive", &["engine"]),
     ("models", &["engine"]),
     ("operators", &["engine", "book", "risk", "trading", "models"]),

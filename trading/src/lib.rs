@@ -35,6 +35,6 @@ pub mod report;
 pub mod session;
 pub mod signal;
 pub mod sizing;
-pub mod span;
 
 pub use money::Decimal;
+pub use tidemill_span as span;

@@ -1,7 +1,8 @@
-//! Spans of time as users write them: `250ms`, `1m`, `1h30m`, `1d`. The engine's `Span`, for a crate that does not know the engine.
+//! Spans of time as users write them: `250ms`, `1m`, `1h30m`, `1d`.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -30,6 +31,11 @@ impl Span {
     /// Nanoseconds.
     pub const fn ns(self) -> i64 {
         self.0
+    }
+
+    /// As the standard library's type.
+    pub const fn std(self) -> Duration {
+        Duration::from_nanos(self.0 as u64)
     }
 }
 
