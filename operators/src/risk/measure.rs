@@ -2,6 +2,7 @@
 
 use nalgebra::DMatrix;
 use tidemill_risk::covariance;
+use tidemill_risk::performance::benchmark as measured;
 use tidemill_risk::portfolio::{Exposure, Portfolio};
 use tidemill_risk::var::moments::{self, Moments};
 use tidemill_risk::var::monte_carlo::Draws;
@@ -292,15 +293,15 @@ fn relations(
         row(benchmark, both, &mut scratch.other);
         portfolio.profits(both, &mut scratch.own);
         let of = Of { other: Some(name), ..Of::default() };
-        if let Some(beta) = moments::beta(&scratch.own, &scratch.other) {
+        if let Some(beta) = measured::beta(&scratch.own, &scratch.other) {
             sheet.money("beta", of, beta);
         }
-        if let Some(correlation) = moments::correlation(&scratch.own, &scratch.other) {
+        if let Some(correlation) = measured::correlation(&scratch.own, &scratch.other) {
             sheet.figure("correlation", of, correlation);
         }
         for (i, _) in portfolio.held() {
             row(i, both, &mut scratch.own);
-            if let Some(beta) = moments::beta(&scratch.own, &scratch.other) {
+            if let Some(beta) = measured::beta(&scratch.own, &scratch.other) {
                 sheet.figure("beta", Of { symbol: Some(&book.symbols[i].name), ..of }, beta);
             }
         }
@@ -311,7 +312,7 @@ fn relations(
             row(*i, n, &mut scratch.own);
             for j in &held[k + 1..] {
                 row(*j, n, &mut scratch.other);
-                if let Some(correlation) = moments::correlation(&scratch.own, &scratch.other) {
+                if let Some(correlation) = measured::correlation(&scratch.own, &scratch.other) {
                     let (a, b) = (&book.symbols[*i].name, &book.symbols[*j].name);
                     let (a, b) = if a < b { (a, b) } else { (b, a) };
                     sheet.figure(

@@ -67,17 +67,3 @@ pub fn covariance(a: &[f64], b: &[f64]) -> Option<f64> {
     let sum: f64 = a.iter().zip(b).map(|(x, y)| (x - mean_a) * (y - mean_b)).sum();
     Some(sum / (n - 1) as f64).filter(|c| c.is_finite())
 }
-
-/// What `sample` does when `benchmark` does one: covariance by the benchmark's variance. `None` where the benchmark does not move.
-pub fn beta(sample: &[f64], benchmark: &[f64]) -> Option<f64> {
-    let variance = covariance(benchmark, benchmark).filter(|v| *v > 0.0)?;
-    Some(covariance(sample, benchmark)? / variance).filter(|b| b.is_finite())
-}
-
-/// Pearson's correlation, -1 to 1. `None` where one of them does not move.
-pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
-    let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    let scale = (covariance(a, a)?.sqrt()) * (covariance(b, b)?.sqrt());
-    (scale > 0.0).then(|| (covariance(a, b).unwrap_or(0.0) / scale).clamp(-1.0, 1.0))
-}

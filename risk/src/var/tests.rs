@@ -7,6 +7,7 @@ use super::monte_carlo::{Draw, DrawError, Draws, factor};
 use super::tail::{Tail, historical};
 use super::weighted::age_weighted;
 use super::*;
+use crate::performance::benchmark;
 use crate::portfolio::{Exposure, Portfolio};
 
 /// `../shared/data/oracles/performance.json`, or none where it is absent (in CI it must be there).
@@ -196,8 +197,8 @@ fn samples_that_tell_nothing_give_nothing() {
     let constant = Moments::of(&[2.0; 9]).unwrap();
     assert_eq!((constant.deviation, constant.skewness, constant.excess_kurtosis), (0.0, None, None));
     assert_eq!(cornish_fisher(&constant, 0.95, 1.0), None);
-    assert_eq!(moments::beta(&[1.0, 2.0], &[3.0, 3.0]), None);
-    assert!((moments::correlation(&[1.0, 2.0], &[2.0, 4.0]).unwrap() - 1.0).abs() < 1e-15);
+    assert_eq!(benchmark::beta(&[1.0, 2.0], &[3.0, 3.0]), None);
+    assert!((benchmark::correlation(&[1.0, 2.0], &[2.0, 4.0]).unwrap() - 1.0).abs() < 1e-15);
 }
 
 #[test]

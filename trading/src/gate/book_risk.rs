@@ -1,6 +1,9 @@
 //! What the book would be like with the order: value at risk and correlation, from sampled returns.
 
 use tidemill_risk::distribution::normal_quantile;
+use tidemill_risk::performance::benchmark::correlation;
+use tidemill_risk::performance::tail::quantile;
+use tidemill_risk::var::moments::Moments;
 
 use super::exposure::{Unknown, marked_value, unit_value};
 use super::limits::Limits;
@@ -57,8 +60,8 @@ fn check_var(rule: &VarLimit, limits: &Limits, order: &OrderIntent, view: &dyn V
     let reckon = |book: &Book| value_at_risk(rule, book, history).map_err(few);
     for all in [false, true] {
         let after = reckon(&book(limits, order, view, all, true).map_err(unknown)?)?;
-        if beyond(after, allowed) && after > reckon(&book(limits, order, view, all, false).map_err(unknown)?)?
-        {
+        let before = reckon(&book(limits, order, view, all, false).map_err(unknown)?)?;
+        if beyond(after, allowed) && (after > before || after.is_infinite()) {
             let percent = rule.level * 100.0;
             let with = if all { " with all working orders filled" } else { "" };
             let detail = format!(
@@ -119,21 +122,18 @@ fn value_at_risk(rule: &VarLimit, book: &Book, history: &History) -> Result<f64,
     if book.is_empty() {
         return Ok(0.0);
     }
-    let mut profits = profits(book, history);
+    let profits = profits(book, history);
     if profits.len() < rule.min_samples {
         return Err(profits.len());
     }
     let periods = rule.horizon.map_or(1.0, |horizon| horizon.ns() as f64 / history.every_ns() as f64);
-    Ok(match rule.method {
-        VarMethod::Historical => -quantile(&mut profits, 1.0 - rule.level) * periods.sqrt(),
-        VarMethod::Parametric => {
-            let count = profits.len() as f64;
-            let mean = profits.iter().sum::<f64>() / count;
-            let squares = profits.iter().map(|p| (p - mean) * (p - mean)).sum::<f64>();
-            let deviation = (squares / (count - 1.0)).sqrt();
-            -(mean * periods + normal_quantile(1.0 - rule.level) * deviation * periods.sqrt())
-        }
-    })
+    // What is not a number passes no limit.
+    let loss = match rule.method {
+        VarMethod::Historical => quantile(&profits, 1.0 - rule.level).map(|q| -q * periods.sqrt()),
+        VarMethod::Parametric => Moments::of(&profits)
+            .map(|m| -(m.mean * periods + normal_quantile(1.0 - rule.level) * m.deviation * periods.sqrt())),
+    };
+    Ok(loss.unwrap_or(f64::INFINITY))
 }
 
 /// What the book would have gained at each sample that all its instruments have.
@@ -154,16 +154,6 @@ fn simple(r: f64, history: &History) -> f64 {
         Returns::Simple => r,
         Returns::Log => r.exp_m1(),
     }
-}
-
-/// The quantile, interpolated between the two samples beside it, as NumPy's `percentile` does. `values` is not empty.
-fn quantile(values: &mut [f64], part: f64) -> f64 {
-    let place = part * (values.len() - 1) as f64;
-    let below = (place.floor() as usize).min(values.len() - 1);
-    let (_, low, above) = values.select_nth_unstable_by(below, f64::total_cmp);
-    let low = *low;
-    let high = above.iter().copied().fold(f64::INFINITY, f64::min);
-    if high.is_finite() { low + (high - low) * (place - below as f64) } else { low }
 }
 
 fn check_correlation(
@@ -202,7 +192,9 @@ fn check_correlation(
             );
             return Err(Refusal::new(RULE, detail));
         }
-        let value = correlation(&ours[ours.len() - samples..], &theirs[theirs.len() - samples..]);
+        // Zero where one of them does not move.
+        let value =
+            correlation(&ours[ours.len() - samples..], &theirs[theirs.len() - samples..]).unwrap_or(0.0);
         if value > rule.max + 1e-12 {
             let detail =
                 format!("correlation of {symbol} with {with} is {value:.4}, the limit is {}", rule.max);
@@ -210,19 +202,4 @@ fn check_correlation(
         }
     }
     Ok(())
-}
-
-/// Pearson's; zero where one of them does not move.
-fn correlation(a: &[f64], b: &[f64]) -> f64 {
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-    let (mean_a, mean_b) = (mean(a), mean(b));
-    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b) = (a - mean_a, b - mean_b);
-        ab += a * b;
-        aa += a * a;
-        bb += b * b;
-    }
-    let scale = (aa * bb).sqrt();
-    if scale > 0.0 { ab / scale } else { 0.0 }
 }
