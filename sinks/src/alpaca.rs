@@ -43,7 +43,8 @@ pub use venue::AlpacaVenue;
 ///       key: "${APCA_API_KEY_ID:-none}"
 ///       secret: "${APCA_API_SECRET_KEY:-none}"
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+// Without Debug: it holds secrets.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     /// API key id: `${ENV}` or `file:PATH`. A paper account has its own.
