@@ -6,7 +6,6 @@ mod external;
 mod laws;
 mod protection;
 mod rumours;
-mod speed;
 mod trading;
 
 use serde_json::{Value, json};

@@ -5,7 +5,6 @@ mod examples;
 mod laws;
 mod queues;
 mod reference;
-mod speed;
 mod times;
 
 use std::sync::Arc;
