@@ -10,7 +10,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::Field;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::{DateTime, SecondsFormat};
+use datafusion::common::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidemill_engine::component::{
@@ -97,8 +101,33 @@ struct Selector {
     condition: Option<Arc<dyn PhysicalExpr>>,
 }
 
-fn failed(e: datafusion::common::DataFusionError) -> OperatorError {
-    OperatorError::Invalid(format!("an expression failed: {}", e.strip_backtrace()))
+/// An expression failed: which, at which row, and what its columns held there.
+fn failed(
+    what: &str,
+    expr: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+    error: DataFusionError,
+) -> OperatorError {
+    let row = (0..batch.num_rows()).map(|i| batch.slice(i, 1)).find_map(|row| {
+        let error = expr.evaluate(&row).and_then(|v| v.into_array(1)).err()?;
+        Some((row, error))
+    });
+    let Some((row, error)) = row else {
+        return OperatorError::Invalid(format!("{what} failed: {}", error.strip_backtrace()));
+    };
+    let mut columns: Vec<_> = collect_columns(expr).into_iter().collect();
+    columns.sort_by_key(|c| c.index());
+    let held = columns.iter().map(|c| {
+        let value = ArrayFormatter::try_new(row.column(c.index()), &FormatOptions::new().with_null("null"));
+        format!("{} = {}", c.name(), value.map_or_else(|e| e.to_string(), |v| v.value(0).to_string()))
+    });
+    let held = held.collect::<Vec<_>>().join(", ");
+    let at = DateTime::from_timestamp_nanos(row::ts(&row)[0]).to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let seq = row::seq(&row)[0];
+    OperatorError::Invalid(format!(
+        "{what} failed at the row of {at} (_seq {seq}) with {held}: {}; guard it by `where`, CASE or TRY_CAST",
+        error.strip_backtrace()
+    ))
 }
 
 impl Operator for Selector {
@@ -107,8 +136,10 @@ impl Operator for Selector {
         let kept = match &self.condition {
             None => None,
             Some(condition) => {
-                let mask =
-                    condition.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(failed)?;
+                let mask = condition
+                    .evaluate(batch)
+                    .and_then(|v| v.into_array(batch.num_rows()))
+                    .map_err(|e| failed("`where`", condition, batch, e))?;
                 Some(filter_record_batch(batch, mask.as_boolean())?)
             }
         };
@@ -118,8 +149,11 @@ impl Operator for Selector {
         }
         let mut columns: Vec<ArrayRef> = batch.columns()[..row::SYSTEM_COLUMNS].to_vec();
         for item in &self.items {
-            let array =
-                item.expr.evaluate(batch).and_then(|v| v.into_array(batch.num_rows())).map_err(failed)?;
+            let array = item
+                .expr
+                .evaluate(batch)
+                .and_then(|v| v.into_array(batch.num_rows()))
+                .map_err(|e| failed(&format!("column `{}`", item.name), &item.expr, batch, e))?;
             let fits = *array.data_type() == item.data_type;
             columns.push(if fits { array } else { cast(&array, &item.data_type)? });
         }
@@ -233,7 +267,8 @@ mod tests {
         let plan = planned("CAST(symbol AS BIGINT) AS x", None).unwrap();
         let error =
             (plan.build)().process(&[Some(quotes())], &mut Output::new(plan.schema.clone())).unwrap_err();
-        assert!(error.to_string().contains("an expression failed"), "{error}");
+        let text = "column `x` failed at the row of 1970-01-01T00:00:01Z (_seq 1) with symbol = BTC: ";
+        assert!(error.to_string().starts_with(text), "{error}");
         let plan = planned("TRY_CAST(symbol AS BIGINT) AS x", None).unwrap();
         assert_eq!(whole(&plan, &[quotes()])[0], "1000000000,1,null");
     }

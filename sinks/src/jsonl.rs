@@ -92,8 +92,7 @@ impl Sink for JsonlSink {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(fail)?;
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(fail)?;
         // Two runs must not share the file; the lock goes with its process, however that ends.
         match file.try_lock() {
             Ok(()) => {}
@@ -129,13 +128,12 @@ impl Sink for JsonlSink {
                 path.display()
             )));
         }
-        file.set_len(bytes).map_err(fail)?;
-        file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
         let options = EncodeOptions { origin: self.origin, lines: true };
         Ok(Box::new(Writer {
             file,
             path,
             bytes,
+            cut: false,
             lines: Vec::new(),
             encoder: Encoder::new(cx.schema, options),
         }))
@@ -158,13 +156,21 @@ struct Writer {
     path: PathBuf,
     /// Bytes of the file that are this run's or the checkpoint's.
     bytes: u64,
+    /// What is not has been cut off: with the first writing, when all sinks are open and the run has begun.
+    cut: bool,
     lines: Vec<u8>,
     encoder: Encoder,
 }
 
 impl Writer {
     fn write_out(&mut self) -> Result<(), ConnectorError> {
-        self.file.write_all(&self.lines).map_err(|e| failed(&self.path, &e))?;
+        let fail = |e: std::io::Error| failed(&self.path, &e);
+        if !self.cut {
+            self.file.set_len(self.bytes).map_err(fail)?;
+            self.file.seek(SeekFrom::Start(self.bytes)).map_err(fail)?;
+            self.cut = true;
+        }
+        self.file.write_all(&self.lines).map_err(fail)?;
         self.bytes += self.lines.len() as u64;
         self.lines.clear();
         Ok(())

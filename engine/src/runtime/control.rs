@@ -19,7 +19,9 @@ use crate::checkpoint::{CheckpointStore, Manifest};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
+use crate::registry::Role;
 use crate::runtime::job::{JobError, RunOptions};
+use crate::runtime::opening::Opening;
 use crate::runtime::time::Time;
 
 /// From the coordinator to every worker.
@@ -118,6 +120,8 @@ pub struct Shared {
     pub tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     /// Source tasks: told to stop, a source may still have to put away what it has read (a capture).
     pub sources: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    /// Sinks that are not open yet: one for each sink of each worker, until it has counted its shards, and one for each shard.
+    pub opening: Opening,
     failure: Mutex<Option<JobError>>,
     failed: AtomicBool,
 }
@@ -134,8 +138,10 @@ impl Shared {
         store: Option<CheckpointStore>,
         start: Start,
     ) -> Self {
+        let sinks = plan.nodes.iter().filter(|n| n.role == Role::Sink).count();
         Self {
             clock: options.clock.clone(),
+            opening: Opening::new(sinks * options.workers),
             plan,
             options,
             metrics,
@@ -160,6 +166,7 @@ impl Shared {
         }
         drop(failure);
         self.failed.store(true, Ordering::Release);
+        self.opening.fail();
         self.stop.cancel();
     }
 

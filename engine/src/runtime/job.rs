@@ -182,7 +182,8 @@ impl JobError {
 
     /// Whether a restart may help.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Transient { .. } | Self::Broken { .. } | Self::Panic(_))
+        // What an operator refuses it refuses again: its output depends on its rows alone.
+        matches!(self, Self::Transient { .. } | Self::Panic(_))
     }
 }
 

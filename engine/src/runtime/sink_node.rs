@@ -77,6 +77,8 @@ pub fn add<'scope>(
         shards: own.len(),
         open: BTreeMap::new(),
     }));
+    local.shared.opening.add(own.len());
+    local.shared.opening.done();
     let (part_tx, part_rx) = mpsc::unbounded_channel();
     let mut shards = Vec::new();
     for shard in own {
@@ -151,10 +153,14 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
         clock: shared.clock.clone(),
     };
     let name = node.name.clone();
-    let failing = shared.clone();
+    let (failing, opening) = (shared.clone(), shared.clone());
     let running = async move {
         let writer = sink.open(context).await?;
-        task.run(writer).await
+        opening.opening.done();
+        match opening.opening.all().await {
+            true => task.run(writer).await,
+            false => Ok(()),
+        }
     };
     let handle = local.shared.tokio.spawn(async move {
         if let Err(error) = running.await {

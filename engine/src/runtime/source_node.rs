@@ -29,6 +29,7 @@ use crate::runtime::control::{Ack, Local, Report};
 use crate::runtime::input::RowStream;
 use crate::runtime::intake::{Intake, lift};
 use crate::runtime::job::{BatchRows, JobError};
+use crate::runtime::partition::{self, Partition};
 use crate::runtime::rows::Rows;
 use crate::runtime::split_mix::SplitMix;
 use crate::runtime::time::Time;
@@ -39,6 +40,8 @@ use crate::spec::{OnError, SourceOptions};
 const TURN: Duration = Duration::from_millis(4);
 /// How often a throttled source looks again.
 const THROTTLE: Duration = Duration::from_micros(200);
+/// How often a silent source looks how long it has been silent.
+const IDLE_LOOK: Duration = Duration::from_millis(20);
 /// A partition that holds the watermark back for this long is reported.
 const STALL_REPORT: Duration = Duration::from_secs(30);
 
@@ -155,6 +158,7 @@ pub fn add<'scope>(
         partitions: Vec::new(),
         ready: !reads,
         reads,
+        bounded: plan.bounded,
         epoch,
         watermark: i64::MIN,
         ended: false,
@@ -178,23 +182,6 @@ pub fn add<'scope>(
 /// Positions by partition, of checkpoints that are not committed yet.
 type Uncommitted = Rc<RefCell<VecDeque<(u64, BTreeMap<u32, Position>)>>>;
 
-struct Partition {
-    id: u32,
-    origin: u64,
-    queue: mpsc::Receiver<Chunk>,
-    /// A closed queue is the end of the data.
-    ended_well: Arc<AtomicBool>,
-    position: Position,
-    max_ts: i64,
-    ended: bool,
-    idle: bool,
-    /// Since the last chunk.
-    quiet: Stopwatch,
-    /// Rows sent whose effects may not have passed the sinks: newest `ts` and number.
-    in_flight: VecDeque<(i64, usize)>,
-    in_flight_rows: usize,
-}
-
 struct SourceRun {
     local: Rc<Local>,
     id: usize,
@@ -209,6 +196,8 @@ struct SourceRun {
     partitions: Vec<Partition>,
     ready: bool,
     reads: bool,
+    /// It ends by itself: however slow it is, its time is that of its rows.
+    bounded: bool,
     epoch: u64,
     watermark: i64,
     ended: bool,
@@ -280,6 +269,7 @@ impl SourceRun {
                         ended: false,
                         idle: false,
                         quiet: self.local.shared.clock.start(),
+                        heard: max_ts,
                         in_flight: VecDeque::new(),
                         in_flight_rows: 0,
                     });
@@ -365,12 +355,8 @@ impl SourceRun {
     /// Nothing to read: lets silent partitions go, or says who holds the watermark back.
     fn idle(&mut self) -> Next {
         let timeout = self.options.idle_timeout.map(|t| t.std());
-        let mut waiting = false;
-        for p in &mut self.partitions {
-            if let Some(timeout) = timeout {
-                p.idle = p.quiet.elapsed() >= timeout;
-                waiting |= !p.idle && !p.ended;
-            }
+        if let Some(timeout) = timeout {
+            partition::let_go(&mut self.partitions, timeout, self.bounded);
         }
         if self.partitions.len() > 1 && timeout.is_none() {
             let newest = self.partitions.iter().map(|p| p.max_ts).max().unwrap_or(i64::MIN);
@@ -385,8 +371,8 @@ impl SourceRun {
                 self.stalled = Some(self.local.shared.clock.start());
             }
         }
-        if waiting {
-            self.activator.activate_after(Duration::from_millis(20));
+        if timeout.is_some() && self.partitions.iter().any(|p| !p.ended) {
+            self.activator.activate_after(IDLE_LOOK);
         }
         Next::Wake
     }
@@ -406,6 +392,7 @@ impl SourceRun {
         }
         p.position = position;
         p.max_ts = taken.max_ts;
+        p.heard = taken.max_ts;
         p.quiet = self.local.shared.clock.start();
         p.idle = false;
         metrics.late.fetch_add(taken.late, Relaxed);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::checkpoint::StartFrom;
 use crate::component::{Distribution, OperatorPlan};
+use crate::connector::ConnectorError;
 use crate::keyed::KeyedState;
 use crate::memory::{CollectSink, Collected, MemorySource};
 use crate::metrics::Metrics;
@@ -199,6 +200,57 @@ proptest! {
             prop_assert_eq!(&got, &expected, "{} workers", workers);
         }
     }
+}
+
+/// Given a feed that has died, when its idle timeout is over, then its time goes on: what waited for it comes out, while the job runs.
+#[test]
+fn time_goes_on_behind_a_feed_that_died() {
+    let rows = vec![vec![(0, 1, 5), (10, 1, 6)]];
+    let (mut plan, out) = graph(&rows, "1us", true);
+    let Body::Source { options, .. } = &mut plan.nodes[0].body else {
+        panic!("the first node is the source")
+    };
+    options.idle_timeout = Some("20ms".parse().unwrap());
+    let stop = CancellationToken::new();
+    let (seen, told) = (out.clone(), stop.clone());
+    let waiting = std::thread::spawn(move || {
+        while taken(&seen).len() < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        told.cancel();
+    });
+    execute(plan, &RunOptions::default(), stop).unwrap();
+    waiting.join().unwrap();
+    assert_eq!(taken(&out), oracle(&rows, 1000));
+}
+
+struct Refuses;
+
+#[async_trait::async_trait]
+impl crate::sink::Sink for Refuses {
+    async fn open(
+        &self,
+        _: crate::sink::SinkContext,
+    ) -> Result<Box<dyn crate::sink::SinkWriter>, ConnectorError> {
+        // Long after the other sink could have written.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Err(ConnectorError::Fatal("it holds files of another run".into()))
+    }
+}
+
+/// Given two sinks, when one refuses to open, then the other has written nothing: what it had from an earlier run is still there.
+#[test]
+fn no_sink_writes_before_all_are_open() {
+    let (mut plan, out) = graph(&[vec![(0, 1, 5), (10, 1, 6)]], "0", false);
+    let mut refuses = plan.nodes[2].clone();
+    (refuses.id, refuses.name) = (3, "refuses".into());
+    if let Body::Sink { plan } = &mut refuses.body {
+        plan.sink = Arc::new(Refuses);
+    }
+    plan.nodes.push(refuses);
+    let error = execute(plan, &RunOptions::default(), CancellationToken::new()).unwrap_err();
+    assert!(error.to_string().contains("another run"), "{error}");
+    assert_eq!(taken(&out), []);
 }
 
 /// Given a live source, when the job is stopped and resumed on other workers again and again, then

@@ -20,7 +20,8 @@ pub struct SourceOptions {
     pub late: LatePolicy,
     /// What happens to input that cannot become a row.
     pub on_error: OnError,
-    /// A partition without rows for this long (wall clock) stops holding the watermark back. Off by
+    /// A partition without rows for this long (wall clock) stops holding the watermark back. Where all
+    /// partitions of a feed are silent, its time goes on at the speed of the clock, this far behind. Off by
     /// default: with it, what is late can depend on arrival. A stalled partition is reported either way.
     pub idle_timeout: Option<Span>,
     /// Rows before this are refused. Default 1900-01-01T00:00:00Z.
