@@ -15,6 +15,7 @@ pub mod backtest;
 pub mod capture;
 pub mod checkpoints;
 pub mod components;
+pub mod control;
 pub mod dead_letters;
 pub mod demo;
 pub mod plan;

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod capture;
 pub mod coinbase;
 pub mod conformance;
+pub mod control;
 pub mod csv;
 pub mod files;
 pub mod jsonl;
@@ -28,6 +29,7 @@ pub fn register(registry: &mut Registry) {
     registry.source::<binance::Binance>();
     registry.source::<capture::Capture>();
     registry.source::<coinbase::Coinbase>();
+    registry.source::<control::Control>();
     registry.source::<csv::Csv>();
     registry.source::<jsonl::Jsonl>();
     registry.source::<kafka::Kafka>();

@@ -39,6 +39,8 @@ mod rebuild;
 mod served;
 #[path = "feeds/sessions.rs"]
 mod sessions;
+#[path = "feeds/switch.rs"]
+mod switch;
 #[path = "feeds/told.rs"]
 mod told;
 #[path = "feeds/traded.rs"]

@@ -1,4 +1,5 @@
-//! Commands from outside: `command` is `halt`, `flatten`, `reduce` or `resume`.
+//! Commands from outside: `command` is `halt`, `flatten`, `reduce` or `resume`, or null where only time passes; `reason`, where there is
+//! such a column, is told with what the command does.
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
@@ -10,35 +11,44 @@ use tidemill_trading::signal::Control;
 
 use super::Shell;
 
-/// Where the column is.
+/// Where the columns are.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {
     command: usize,
+    reason: Option<usize>,
 }
 
 impl Columns {
     pub fn of(input: &StreamInfo) -> Result<Self, Problem> {
         let command = input.column("control", "command")?;
-        match input.data_type(command) {
-            DataType::Utf8 | DataType::Dictionary(..) => Ok(Self { command }),
-            _ => Err(Problem::new("control", format!("column `command` of `{}` is no text", input.name))),
+        let reason = input.column("control", "reason").ok();
+        for (name, column) in [("command", Some(command)), ("reason", reason)] {
+            let data_type = column.map(|column| input.data_type(column));
+            if !matches!(data_type, None | Some(DataType::Utf8 | DataType::Dictionary(..))) {
+                let wrong = format!("column `{name}` of `{}` is no text", input.name);
+                return Err(Problem::new("control", wrong));
+            }
         }
+        Ok(Self { command, reason })
     }
 }
 
 /// A batch of commands.
 pub struct ControlRows<'a> {
     command: &'a ArrayRef,
+    reason: Option<&'a ArrayRef>,
 }
 
 impl<'a> ControlRows<'a> {
     pub fn new(columns: &Columns, batch: &'a RecordBatch) -> Self {
-        Self { command: batch.column(columns.command) }
+        Self { command: batch.column(columns.command), reason: columns.reason.map(|c| batch.column(c)) }
     }
 
     pub fn row(&self, i: usize, ts: i64, shell: &mut Shell, events: &mut Vec<Event>) {
-        let text = row::text(self.command, i).unwrap_or("null");
-        let control = match text.to_ascii_lowercase().as_str() {
+        let Some(text) = row::text(self.command, i) else {
+            return shell.machine.advance(ts, events);
+        };
+        let control = match text.trim().to_ascii_lowercase().as_str() {
             "halt" => Control::Halt,
             "flatten" => Control::Flatten,
             "reduce" => Control::Reduce,
@@ -48,6 +58,7 @@ impl<'a> ControlRows<'a> {
                 return shell.machine.complain(ts, None, "bad_command", detail, events);
             }
         };
-        shell.machine.control(ts, control, events);
+        let why = self.reason.and_then(|column| row::text(column, i)).unwrap_or_default();
+        shell.machine.control(ts, control, why, events);
     }
 }

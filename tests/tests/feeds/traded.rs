@@ -1,4 +1,5 @@
-//! A served session traded live on paper, and the capture of it as a backtest: the same orders.
+//! Sessions served live and traded on paper, and the captures of them as backtests: the same orders. One session is made, the other was
+//! recorded at Kraken: ten books, every difference.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,9 +11,14 @@ use tidemill_connectors::capture::reader::Capture;
 use tidemill_connectors::capture::serve::ServeOptions;
 use tidemill_tests::binary;
 
+use super::rebuild::KRAKEN_LEVELS;
+use super::sessions::{KRAKEN, Session};
 use super::{PATIENCE, Running, count_lines, serve, session};
+use tidemill_connectors::venue::frame::{Frame, FrameKind};
 
 const MESSAGES: usize = 3000;
+/// The connection of the recorded session that has the books.
+const BOOKS: u32 = 2;
 
 /// A cross of averages of every trade, limit orders a little away, brackets, a gate: orders, changes and cancels of all kinds.
 fn graph(address: &str, connection: Value) -> String {
@@ -79,10 +85,67 @@ fn tidemill(folder: &Path, args: &[&str]) -> Command {
 
 #[test]
 fn orders_of_a_live_run_are_those_of_the_backtest_of_its_capture() {
+    let graph = |address: &str, connection| graph(address, connection);
+    live_is_backtest(session(0, MESSAGES), "trades", &graph, 100);
+}
+
+/// Ten books of a venue, each traded by which side of it is heavy: market data are the books' differences, fills eat levels.
+fn book_graph(address: &str, connection: Value) -> String {
+    let with = json!({
+        "symbols": KRAKEN.symbols, "channel": "book", "protocol": "v1", "book": { "output": "deltas", "levels": KRAKEN_LEVELS },
+        "ws_url": format!("ws://{address}"), "connection": connection,
+    });
+    format!(
+        r#"
+dataflow: traded
+version: 1
+sources:
+  books: {{ kind: kraken, with: {with} }}
+operators:
+  liquidity: {{ kind: book_metrics, from: books, with: {{ by: [venue, symbol], metrics: [mid, {{ imbalance: {{ levels: 5 }} }}] }} }}
+  stance: {{ kind: select, from: liquidity, with: {{ sql: "symbol, CASE WHEN imbalance_5 > 0.2 THEN 'BUY' WHEN imbalance_5 < -0.2 THEN 'SELL' ELSE 'FLAT' END AS side", where: "imbalance_5 IS NOT NULL" }} }}
+  signal: {{ kind: crossover, from: stance, with: {{ by: [symbol], on: side, initial: true }} }}
+  desk:
+    kind: execution
+    from: [books, signal]
+    with:
+      signals: signal
+      market: [books]
+      account: {{ kind: margin, leverage_max: 4, cash: {{ USD: 1000000 }}, fees: {{ taker: 0.0026 }} }}
+      default_instrument: {{ symbol: ANY, quote: USD, tick: 0.0000001, lot: 0.0001 }}
+      short: true
+      sizing: {{ equity: 0.01 }}
+      order: {{ type: limit, from: mid }}
+      protect: {{ stop_loss: {{ fraction: 0.01 }}, take_profit: {{ fraction: 0.01 }} }}
+      venue: {{ kind: paper, latency: 30ms }}
+      risk: {{ leverage: 2, rate: {{ orders: 50, per: 1s }} }}
+  sent: {{ kind: select, from: desk, with: {{ sql: "event, symbol, order_id, side, type, quantity, price, stop", where: "event IN ('order', 'modify', 'cancel')" }} }}
+sinks:
+  orders: {{ kind: jsonl, from: sent, with: {{ path: orders.jsonl }} }}
+"#
+    )
+}
+
+#[test]
+fn orders_of_a_recorded_venue_session_are_those_of_the_backtest_of_its_capture() {
+    let Some(sessions) = Session::folder() else { return };
+    let frames = KRAKEN.frames(&sessions).into_iter().filter(|frame| frame.connection == BOOKS).collect();
+    live_is_backtest(frames, "books", &book_graph, 100);
+}
+
+/// Serves `frames` to the source `feed` of a graph, which captures what it hears; holds the run's orders against those of the backtest of
+/// the capture.
+fn live_is_backtest(
+    frames: Vec<Frame>,
+    feed: &str,
+    graph: &dyn Fn(&str, Value) -> String,
+    orders_min: usize,
+) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = runtime.block_on(serve(session(0, MESSAGES), ServeOptions::default()));
+    let messages = frames.iter().filter(|frame| frame.kind == FrameKind::Received).count() as u64;
+    let server = runtime.block_on(serve(frames, ServeOptions::default()));
     let address = server.address.to_string();
     let live = graph(&address, json!({ "capture": "captures", "stale_after": "5m" }));
     std::fs::write(folder.join("live.yaml"), live).unwrap();
@@ -92,11 +155,11 @@ fn orders_of_a_live_run_are_those_of_the_backtest_of_its_capture() {
     );
     let deadline = Instant::now() + PATIENCE;
     let captured = || {
-        tidemill_tests::wait_for(async { info(&Capture::open("captures", folder, "trades").await?).await })
+        tidemill_tests::wait_for(async { info(&Capture::open("captures", folder, feed).await?).await })
             .map_or(0, |info| info.received)
     };
     let (mut lines, mut quiet) = (0, 0);
-    while captured() < MESSAGES as u64 || quiet < 10 {
+    while captured() < messages || quiet < 10 {
         assert!(Instant::now() < deadline, "{} captured, {lines} orders", captured());
         std::thread::sleep(Duration::from_millis(100));
         let before = std::mem::replace(&mut lines, count_lines(&folder.join("orders.jsonl")));
@@ -125,7 +188,7 @@ fn orders_of_a_live_run_are_those_of_the_backtest_of_its_capture() {
         text.lines().map(|line| told(&serde_json::from_str(line).unwrap())).collect()
     };
     let (live, past) = (read(&std::fs::read_to_string(folder.join("orders.jsonl")).unwrap()), read(&past));
-    assert!(live.len() > 100, "only {} orders", live.len());
+    assert!(live.len() > orders_min, "only {} orders", live.len());
     // Stopped, a run leaves what its watermark has not passed: what is as old as the newest message.
     let (ours, theirs) = (live.len(), past.len());
     assert!((ours..=ours + 4).contains(&theirs), "{ours} live, {theirs} in the backtest");
