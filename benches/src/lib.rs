@@ -133,10 +133,16 @@ pub fn load() -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    // Asked when the bench runs: another checkout may have compiled it.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    package.parent().map(Path::to_owned).unwrap_or_default()
+}
+
 /// The folder of real market data, if it is here.
 pub fn data() -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder =
-        std::env::var_os("TIDEMILL_DATA").map_or_else(|| here.join("../../shared/data"), PathBuf::from);
+        std::env::var_os("TIDEMILL_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
     folder.is_dir().then(|| folder.canonicalize().ok()).flatten()
 }

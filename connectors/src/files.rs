@@ -245,8 +245,9 @@ async fn list_remote(
 /// workspace. `None` where it is absent: the caller skips, loudly; with `CI=true` it is an error.
 #[doc(hidden)]
 pub fn real_data() -> Option<PathBuf> {
-    let path = std::env::var_os("TIDEMILL_DATA")
-        .map_or_else(|| FsPath::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    // Cargo runs a test in its package's folder. Absolute, for graphs whose folder is another.
+    let path = std::env::var_os("TIDEMILL_DATA").map_or_else(|| "../../shared/data".into(), PathBuf::from);
+    let path = path.canonicalize().unwrap_or(path);
     if path.is_dir() {
         return Some(path);
     }

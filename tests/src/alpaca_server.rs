@@ -100,7 +100,7 @@ impl AlpacaServer {
 
     /// Fills an order of a client order id, a part or all of it, at a price, and tells it.
     pub fn fill(&self, client_id: &str, quantity: i64, price: &str) {
-        let told = lock(&self.shared.book).fill(client_id, quantity, price);
+        let told = lock(&self.shared.book).fill(client_id, quantity.into(), price);
         self.tell(told);
     }
 

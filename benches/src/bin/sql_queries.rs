@@ -6,7 +6,7 @@
 //! from the SQL text to the last batch. The engine is opened once, as a server's is; files are read anew by every run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -19,7 +19,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let (mut runs, mut threads, mut asked) = (5, 0, Vec::new());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+    let root = tidemill_benches::root();
     let mut data =
         std::env::var_os("TIDEMILL_DATA").map_or_else(|| root.join("../shared/data"), PathBuf::from);
     let mut arguments = std::env::args().skip(1);

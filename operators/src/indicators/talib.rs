@@ -89,8 +89,7 @@ fn pairs() -> Vec<(&'static str, serde_json::Value, Vec<&'static str>)> {
 
 /// The oracle's columns, or none where the data folder is absent (in CI it must be there).
 fn oracle() -> Option<HashMap<String, Vec<f64>>> {
-    let folder = std::env::var_os("TIDEMILL_DATA")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
+    let folder = std::env::var_os("TIDEMILL_DATA").map_or_else(|| "../../shared/data".into(), PathBuf::from);
     let path = folder.join("oracles/talib_spy_1m_20131008.parquet");
     let Ok(file) = std::fs::File::open(&path) else {
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");

@@ -12,10 +12,8 @@ use crate::portfolio::{Exposure, Portfolio};
 
 /// `../shared/data/oracles/performance.json`, or none where it is absent (in CI it must be there).
 fn oracle() -> Option<serde_json::Value> {
-    let folder = std::env::var_os("TIDEMILL_DATA").map_or_else(
-        || std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        std::path::PathBuf::from,
-    );
+    let folder = std::env::var_os("TIDEMILL_DATA")
+        .map_or_else(|| "../../shared/data".into(), std::path::PathBuf::from);
     let path = folder.join("oracles/performance.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
         assert!(

@@ -1,9 +1,10 @@
-//! The venue's books: orders, positions, cash, the account's history. Whole units and prices in cents: nothing rounds.
+//! The venue's books: orders, positions, cash, the account's history. Exact: nothing rounds.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tidemill_engine::clock::Clock;
+use tidemill_trading::Decimal;
 
 /// An order as the venue keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,9 +16,9 @@ pub struct Kept {
     /// What the client sent, with the venue's defaults.
     pub sent: Value,
     /// Units asked for.
-    pub qty: i64,
+    pub qty: Decimal,
     /// Units filled.
-    pub filled: i64,
+    pub filled: Decimal,
     /// Status.
     pub status: String,
     /// Who took its place.
@@ -34,9 +35,9 @@ pub struct Book {
     /// In the order in which they were taken.
     pub orders: Vec<Kept>,
     /// Units by symbol.
-    pub positions: BTreeMap<String, i64>,
-    /// Cents.
-    pub cash: i64,
+    pub positions: BTreeMap<String, Decimal>,
+    /// Dollars.
+    pub cash: Decimal,
     /// Executions: the account's history.
     pub fills: Vec<Value>,
     /// Bookings that are no executions.
@@ -45,6 +46,8 @@ pub struct Book {
     pub duplicates: u64,
     /// Cancels that were taken.
     pub cancels: u64,
+    /// What working orders are about to sell (or buy back) cannot be sold again, and no order turns a position; as at the venue.
+    pub holds: bool,
     ids: u64,
 }
 
@@ -52,8 +55,12 @@ fn stamp(ns: i64) -> String {
     chrono::DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
-fn whole(value: &Value) -> Option<i64> {
-    value.as_str().and_then(|text| text.parse().ok()).or_else(|| value.as_i64())
+fn amount(value: &Value) -> Option<Decimal> {
+    value.as_str().and_then(|text| text.parse().ok()).or_else(|| value.as_i64().map(Decimal::from))
+}
+
+fn text(value: Decimal) -> String {
+    value.normalize().to_string()
 }
 
 /// An answer: status and body.
@@ -70,8 +77,8 @@ impl Kept {
         for (name, value) in [
             ("id", json!(self.id)),
             ("client_order_id", json!(self.client_id)),
-            ("qty", json!(self.qty.to_string())),
-            ("filled_qty", json!(self.filled.to_string())),
+            ("qty", json!(text(self.qty))),
+            ("filled_qty", json!(text(self.filled))),
             ("status", json!(self.status)),
             ("replaced_by", json!(self.replaced_by)),
             ("replaces", json!(self.replaces)),
@@ -135,9 +142,12 @@ impl Book {
             self.duplicates += 1;
             return said(refused(422, 40_010_001, "client_order_id must be unique"));
         }
-        let Some(qty) = whole(&body["qty"]).filter(|qty| *qty > 0) else {
-            return said(refused(422, 42_210_000, "fractional orders must be DAY orders"));
+        let Some(qty) = amount(&body["qty"]).filter(|qty| *qty > Decimal::ZERO) else {
+            return said(refused(422, 40_010_001, "qty is required"));
         };
+        if !qty.fract().is_zero() && body["time_in_force"] != "day" {
+            return said(refused(422, 42_210_000, "fractional orders must be DAY orders"));
+        }
         let symbol = body["symbol"].as_str().unwrap_or_default();
         match symbol {
             "NONE" => return said(refused(422, 42_210_000, "asset \"NONE\" not found")),
@@ -151,13 +161,23 @@ impl Book {
         ) {
             return said(refused(422, 42_210_000, "invalid order type"));
         }
+        if let Some(available) = self.available(symbol, body["side"] == "buy")
+            && available < qty
+        {
+            let words = format!(
+                "insufficient qty available for order (requested: {}, available: {})",
+                text(qty),
+                text(available)
+            );
+            return said(refused(403, 40_310_000, &words));
+        }
         let (id, now) = (self.id(), Self::now());
         let order = Kept {
             id,
             client_id: client_id.to_owned(),
             sent: body.clone(),
             qty,
-            filled: 0,
+            filled: Decimal::ZERO,
             status: "new".into(),
             replaced_by: None,
             replaces: None,
@@ -167,14 +187,39 @@ impl Book {
         self.orders.push(order);
         if body["type"] == "market" {
             // In two parts where there are two: each is told.
-            let half = qty / 2;
-            if half > 0 {
+            let half = (qty / Decimal::TWO).floor();
+            if half > Decimal::ZERO {
                 told.extend(self.fill(client_id, half, "100.00"));
             }
             told.extend(self.fill(client_id, qty - half, "100.00"));
         }
         let shown = self.by_client_id(client_id).map_or(Value::Null, Kept::shown);
         ((200, shown), told)
+    }
+
+    /// Units that an order of this side may close; nothing where it opens, or where nothing is held back.
+    fn available(&self, symbol: &str, buys: bool) -> Option<Decimal> {
+        let held = self.positions.get(symbol).copied().unwrap_or_default();
+        let closes = if buys { held < Decimal::ZERO } else { held > Decimal::ZERO };
+        if !self.holds || !closes {
+            return None;
+        }
+        let same = |o: &&Kept| o.is_open() && o.sent["symbol"] == symbol && (o.sent["side"] == "buy") == buys;
+        let asked: Decimal = self.orders.iter().filter(same).map(|o| o.qty - o.filled).sum();
+        Some(held.abs() - asked)
+    }
+
+    /// Every unit of a symbol becomes `new / old` units: the two bookings of a split, the second where the test wants it.
+    pub fn split(&mut self, symbol: &str, new: i64, old: i64) -> [Value; 2] {
+        let before = self.positions.get(symbol).copied().unwrap_or_default();
+        let after = before * Decimal::from(new) / Decimal::from(old);
+        let day = stamp(Self::now()).split('T').next().unwrap_or_default().to_owned();
+        let words = format!("From QTY:{}, To QTY:{}, Position Value:1000", text(-before), text(after));
+        [("REMOVE", -before), ("ADD", after)].map(|(what, qty)| {
+            let id = self.id();
+            json!({ "id": format!("{}::{id}", day.replace('-', "")), "activity_type": "SPLIT", "date": day, "net_amount": "0",
+                "symbol": symbol, "qty": text(qty), "description": format!("{what}, {words}"), "status": "executed" })
+        })
     }
 
     /// Changes an order.
@@ -188,7 +233,7 @@ impl Book {
         let Some(old) = self.by_id(id).cloned() else {
             return said(refused(404, 40_410_000, &format!("order not found for {id}")));
         };
-        let qty = whole(&body["qty"]).unwrap_or(old.qty);
+        let qty = amount(&body["qty"]).unwrap_or(old.qty);
         if !old.is_open() || qty <= old.filled {
             return said(refused(
                 422,
@@ -249,7 +294,7 @@ impl Book {
     }
 
     /// Executes a part of an order.
-    pub fn fill(&mut self, client_id: &str, quantity: i64, price: &str) -> Vec<String> {
+    pub fn fill(&mut self, client_id: &str, quantity: Decimal, price: &str) -> Vec<String> {
         let Some(order) = self.by_client_id_mut(client_id) else { return Vec::new() };
         order.filled += quantity;
         order.status = if order.filled >= order.qty { "filled" } else { "partially_filled" }.into();
@@ -261,20 +306,33 @@ impl Book {
         let position = self.positions.entry(symbol.clone()).or_default();
         *position += signed;
         let position = *position;
-        let cents: i64 = price.replace('.', "").parse().unwrap_or(0);
-        self.cash -= signed * cents;
+        self.cash -= signed * price.parse::<Decimal>().unwrap_or_default();
         let execution = format!("{:08x}-ec48-4c6f-9e0e-{:012x}", self.fills.len(), self.fills.len());
         let event = if order.status == "filled" { "fill" } else { "partial_fill" };
         let day = chrono::DateTime::from_timestamp_nanos(order.at.1).format("%Y%m%d%H%M%S%3f");
         self.fills.push(json!({
             "activity_type": "FILL", "id": format!("{day}::{execution}"), "symbol": symbol, "order_id": order.id,
-            "side": order.sent["side"], "qty": quantity.to_string(), "price": price, "type": event,
-            "cum_qty": order.filled.to_string(), "leaves_qty": (order.qty - order.filled).to_string(),
+            "side": order.sent["side"], "qty": text(quantity), "price": price, "type": event,
+            "cum_qty": text(order.filled), "leaves_qty": text(order.qty - order.filled),
             "transaction_time": stamp(order.at.1), "order_status": order.status,
         }));
-        let more = json!({ "execution_id": execution, "price": price, "qty": quantity.to_string(),
-            "position_qty": position.to_string() });
+        let more = json!({ "execution_id": execution, "price": price, "qty": text(quantity),
+            "position_qty": text(position) });
         vec![self.update(event, &order, &more)]
+    }
+
+    /// By the symbol of orders or that of positions, which have no `/` in those of coins.
+    fn position(&self, symbol: &str) -> Option<Value> {
+        let shown = symbol.replace('/', "");
+        let (pair, qty) = self.positions.iter().find(|(pair, _)| pair.replace('/', "") == shown)?;
+        if qty.is_zero() {
+            return None;
+        }
+        let side = if *qty > Decimal::ZERO { "long" } else { "short" };
+        let class = if pair.contains('/') { "crypto" } else { "us_equity" };
+        Some(
+            json!({ "symbol": shown, "asset_class": class, "qty": text(*qty), "avg_entry_price": "100", "side": side }),
+        )
     }
 
     /// Answers a question.
@@ -292,18 +350,18 @@ impl Book {
                 (200, open.collect::<Vec<_>>().into())
             }
             "/v2/positions" => {
-                let held = self.positions.iter().filter(|(_, qty)| **qty != 0).map(|(symbol, qty)| {
-                    json!({ "symbol": symbol, "qty": qty.to_string(), "avg_entry_price": "100",
-                        "side": if *qty > 0 { "long" } else { "short" } })
-                });
+                let held = self.positions.keys().filter_map(|symbol| self.position(symbol));
                 (200, held.collect::<Vec<_>>().into())
             }
-            "/v2/account" => {
-                let cash = format!("{}.{:02}", self.cash / 100, self.cash.abs() % 100);
-                (200, json!({ "status": "ACTIVE", "currency": "USD", "cash": cash }))
-            }
+            "/v2/account" => (200, json!({ "status": "ACTIVE", "currency": "USD", "cash": text(self.cash) })),
             "/v2/account/activities/FILL" => (200, page(&self.fills, query)),
             "/v2/account/activities" => (200, page(&self.bookings, query)),
+            path if path.starts_with("/v2/positions/") => {
+                match self.position(path.trim_start_matches("/v2/positions/")) {
+                    Some(position) => (200, position),
+                    None => refused(404, 40_410_000, "position does not exist"),
+                }
+            }
             path => match path.strip_prefix("/v2/orders/").and_then(|id| self.by_id(id)) {
                 Some(order) => (200, order.shown()),
                 None => refused(404, 40_410_000, "endpoint or order not found"),

@@ -25,6 +25,8 @@ pub enum Fate {
     TooMany,
     /// Taken; the answer is cut off in its middle.
     HalfAnswer,
+    /// Not taken: refused, as an order for units that another one holds.
+    Refused,
 }
 
 const ODD: [Fate; 8] = [
@@ -56,6 +58,10 @@ pub struct Faults {
     pub delayed_percent: u64,
     /// How long the client waits for an answer: silence is longer.
     pub patience: Duration,
+    /// Seconds that the venue's clock is ahead of this machine's.
+    pub ahead_s: i64,
+    /// Questions about one position are answered with 500.
+    pub positions_down: bool,
     /// Fates that come first, in their order.
     pub next: Vec<Fate>,
 }
@@ -72,6 +78,8 @@ impl Faults {
             cut_percent: 0,
             delayed_percent: 0,
             patience: Duration::from_millis(250),
+            ahead_s: 0,
+            positions_down: false,
             next: Vec::new(),
         }
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::header::{CONNECTION, DATE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tidemill_engine::clock::Clock;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -45,7 +46,18 @@ pub(super) async fn client(socket: TcpStream, shared: Arc<Shared>) {
     }
 }
 
+/// An answer, with the time that the venue's clock shows.
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, Cut> {
+    let mut answer = said(request, shared.clone()).await?;
+    let now = Clock::System.now_ns() + lock(&shared.faults).ahead_s * 1_000_000_000;
+    let now = chrono::DateTime::from_timestamp_nanos(now).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(now) = now.parse() {
+        answer.headers_mut().insert(DATE, now);
+    }
+    Ok(answer)
+}
+
+async fn said(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Full<Bytes>>, Cut> {
     if request.headers().contains_key(UPGRADE) {
         return Ok(upgrade(request, shared));
     }
@@ -70,7 +82,11 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
         )));
     }
     if method == "GET" {
-        let deaf = lock(&shared.faults).deaf();
+        let deaf = {
+            let mut faults = lock(&shared.faults);
+            let down = faults.positions_down && path.starts_with("/v2/positions/");
+            if down { Some(500) } else { faults.deaf() }
+        };
         return match deaf {
             Some(0) => Err(Cut),
             Some(429) => Ok(busy()),
@@ -149,6 +165,10 @@ async fn change(
             Ok(json(take()))
         }
         Fate::TooMany => Ok(busy()),
+        Fate::Refused => Ok(json((
+            403,
+            serde_json::json!({ "code": 40_310_000, "message": "insufficient qty available for order" }),
+        ))),
         Fate::HalfAnswer => {
             let (status, body) = take();
             let text = body.to_string();
