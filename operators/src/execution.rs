@@ -27,6 +27,7 @@ use tidemill_engine::operator::{END, Operator, OperatorError, Output, State};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
 use tidemill_trading::event::Event;
+use tidemill_trading::execution::brackets::Distance;
 use tidemill_trading::execution::corporate::{self, CorporateAction};
 use tidemill_trading::execution::params::ExecutionParams;
 use tidemill_trading::execution::{self, Saved};
@@ -53,7 +54,8 @@ impl OperatorKind for Execution {
             problems.extend(more);
             Vec::new()
         });
-        let corporate = read_corporate(&params, cx).unwrap_or_else(|more| {
+        problems.extend(needs_atr(&params, inputs));
+        let corporate = read_corporate(params.corporate_actions.as_deref(), cx).unwrap_or_else(|more| {
             problems.extend(more);
             Vec::new()
         });
@@ -90,9 +92,25 @@ impl OperatorKind for Execution {
     }
 }
 
+/// Distances of the guard in average true ranges need a column of them.
+fn needs_atr(params: &ExecutionParams, inputs: &[StreamInfo]) -> Problems {
+    let Some(signals) = inputs.iter().find(|i| i.name == params.signals) else { return Problems::new() };
+    let has = signals.schema.index_of("atr").is_ok_and(|i| signals.data_type(i).is_numeric());
+    let guard = &params.protect;
+    let all =
+        [("stop_loss", guard.stop_loss), ("take_profit", guard.take_profit), ("trailing", guard.trailing)];
+    let by_atr = all.iter().filter(|(_, distance)| !has && matches!(distance, Some(Distance::Atr(_))));
+    let problem = |(name, _): &(&str, _)| {
+        let why = format!("counts average true ranges, and `{}` has no numeric column `atr`", signals.name);
+        let hint = "add it to the signals (operator `indicators`), or write `fraction` or `amount`";
+        Problem::new(format!("protect.{name}.atr"), why).hint(hint)
+    };
+    by_atr.map(problem).collect()
+}
+
 /// Reads the file of corporate actions.
-fn read_corporate(params: &ExecutionParams, cx: &PlanContext) -> Result<Vec<CorporateAction>, Problems> {
-    let Some(path) = &params.corporate_actions else { return Ok(Vec::new()) };
+pub(crate) fn read_corporate(path: Option<&str>, cx: &PlanContext) -> Result<Vec<CorporateAction>, Problems> {
+    let Some(path) = path else { return Ok(Vec::new()) };
     let at = "corporate_actions";
     let text = std::fs::read_to_string(cx.base.join(path))
         .map_err(|e| vec![Problem::new(at, format!("cannot read `{path}`: {e}"))])?;
@@ -156,8 +174,9 @@ impl Operator for Running {
 
     fn advance(&mut self, watermark: i64, out: &mut Output) -> Result<(), OperatorError> {
         // At the end of all rows time stops with the last of them.
-        if watermark != END {
-            self.shell.machine.advance(watermark, &mut self.events);
+        match watermark {
+            END => self.shell.machine.finish(&mut self.events),
+            _ => self.shell.machine.advance(watermark, &mut self.events),
         }
         self.send(out)
     }

@@ -6,6 +6,7 @@
 
 mod book;
 mod config;
+mod corporate;
 mod inputs;
 mod measure;
 mod rows;
@@ -34,6 +35,7 @@ use tidemill_risk::var::monte_carlo::Draw;
 
 use book::Book;
 use config::Config;
+use corporate::Action;
 use inputs::{Port, Told};
 use measure::Scratch;
 use rows::Rows;
@@ -68,6 +70,9 @@ use rows::Rows;
 /// Methods: `historical` (linear interpolation), `age_weighted`, `filtered` (scaled by EWMA volatility), `parametric` (normal), `cornish_fisher`, `ewma`
 /// (normal, no mean), `monte_carlo` (drawn from a `covariance`). Horizons are by the square root of time; with `overlapping: true`,
 /// `historical`, `age_weighted` and `filtered` take sums of that many samples in a row instead.
+///
+/// Splits and dividends are no losses where `corporate_actions` tells of them: a split scales what is held and the prices before it, a dividend
+/// is part of its sample's return. Positions told after a split are in new units. An option on the symbol has new terms then: list it anew.
 ///
 /// **Nothing is said that isn't known.** While a position has no price, or an option no volatility, there are no rows at all; while less than
 /// `min_samples` samples are known of everything held (a symbol that came late has few), there are `stress` and greeks only.
@@ -172,6 +177,10 @@ pub struct Params {
     /// Symbols that are options.
     #[serde(default)]
     pub options: BTreeMap<String, OptionTerms>,
+    /// A CSV file of splits and dividends, relative to the graph, with the columns `ts,symbol,kind,value`, as that of `execution`: `kind` is
+    /// `split` (new units for an old one) or `dividend` (cash for a unit). For prices that are not adjusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corporate_actions: Option<String>,
     /// When figures are told. Default `sample`.
     #[serde(default)]
     pub when: When,
@@ -263,10 +272,15 @@ impl OperatorKind for Risk {
     type Params = Params;
     const INPUTS: (usize, usize) = (2, 16);
 
-    fn plan(params: Params, inputs: &[StreamInfo], _: &PlanContext) -> Result<OperatorPlan, Problems> {
+    fn plan(params: Params, inputs: &[StreamInfo], cx: &PlanContext) -> Result<OperatorPlan, Problems> {
         let mut problems = Problems::new();
         let ports = inputs::ports(&params, inputs, &mut problems);
-        let config = Config::of(params, &mut problems);
+        let actions = crate::execution::read_corporate(params.corporate_actions.as_deref(), cx);
+        let actions = actions.unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Vec::new()
+        });
+        let config = Config::of(params, actions.into_iter().map(Action::from).collect(), &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }

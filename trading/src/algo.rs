@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::money::{Decimal, Exact};
 use crate::span::Span;
 
-/// How a large order is cut. What the venue leaves unfilled of a slice (the rest of an `ioc` order) is not sent again; the next wish sees to it.
+/// How a large order is cut. What the venue leaves unfilled of a slice (the rest of an `ioc` order, one whose time is over) is not sent again; the
+/// next wish sees to it. An `iceberg` ends with such a slice, the others go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum AlgoParams {
@@ -165,6 +166,11 @@ impl Schedule {
         if let Kind::Iceberg(iceberg) = &mut self.kind {
             iceberg.filled(now);
         }
+    }
+
+    /// Whether a slice comes only when the one before is filled: one that never is ends the whole.
+    pub fn is_one_at_a_time(&self) -> bool {
+        matches!(self.kind, Kind::Iceberg(_))
     }
 
     /// The units that should be sent now; they count as sent.

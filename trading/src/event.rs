@@ -119,6 +119,8 @@ pub struct PositionRow {
     pub value: f64,
     /// Price at which the venue would close it, for margin positions.
     pub liquidation: Option<f64>,
+    /// How far `price` is from it, as a fraction of `price`: 0.1 is 10 % to go.
+    pub liquidation_distance: Option<f64>,
 }
 
 /// An account, valued, in its currency.

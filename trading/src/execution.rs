@@ -14,6 +14,7 @@
 //! A tick of an instrument that nothing works on costs a few stores and comparisons: no allocation, no [`Decimal`] arithmetic.
 
 pub mod brackets;
+pub mod closing;
 pub mod corporate;
 pub mod orders;
 pub mod params;
@@ -21,9 +22,12 @@ pub mod reconcile;
 pub mod slot;
 
 mod account;
+mod asked;
+mod exits;
 mod goals;
 mod guards;
 mod making;
+mod reprice;
 mod said;
 mod saved;
 mod send;
@@ -31,12 +35,12 @@ mod states;
 mod ticks;
 mod time;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Happened, TradingState};
+use crate::event::{EquityRow, Event, Happened, TradingState};
 use crate::gate::{self, Gate};
 use crate::history::History;
 use crate::instrument::Instrument;
@@ -52,7 +56,7 @@ use crate::sizing::Sizing;
 
 use corporate::CorporateAction;
 use orders::Orders;
-use params::{ExecutionParams, VenueParams, Wrong};
+use params::{ExecutionParams, Wrong};
 pub use saved::Saved;
 use slot::{Parent, Slot};
 
@@ -80,6 +84,8 @@ pub struct Execution {
     due: i64,
     /// When the first position is to be closed because its session ends.
     closes: i64,
+    /// When the first closing that failed is tried again.
+    retries: i64,
     /// Positions may have to be closed by force; looked at with each price.
     forced: bool,
     /// Rules of the gate follow equity; told with each price of something held.
@@ -102,14 +108,20 @@ struct Own {
     made: u64,
     /// When the venue's last snapshot was; `None`: none yet, so nothing is sent to an external venue.
     snapshot_at: Option<i64>,
+    /// Orders may work that are not known here: no new one is sent before the next snapshot.
+    reconciling: bool,
     /// The next `equity` rows; `i64::MAX`: none.
     next_sample: i64,
     /// Something was seen since the last sample.
     seen: bool,
+    /// The last sample of the account, and when.
+    sampled: Option<(i64, EquityRow)>,
     /// Corporate actions that have been.
     corporate_done: usize,
     /// Highest equity of all samples; NaN before the first.
     peak: f64,
+    /// Currencies in which the account was told to owe what it has not.
+    owed: BTreeSet<String>,
     /// The account was found liquidated, and positions are being closed.
     liquidating: bool,
 }
@@ -141,13 +153,12 @@ impl Execution {
         };
         let instruments: Arc<[Instrument]> = params.instruments.clone().into();
         let made = making::make(&params, &instruments, template.as_ref())?;
-        let paper = matches!(params.venue, VenueParams::Paper(_));
         let mut machine = Self {
             job: job.to_owned(),
             node: node.to_owned(),
             ids: BTreeMap::new(),
             template,
-            corporate: if paper { corporate.into() } else { Arc::new([]) },
+            corporate: corporate.into(),
             sessions: made.sessions,
             ledger: made.ledger,
             gate: made.gate,
@@ -162,14 +173,18 @@ impl Execution {
                 next_parent: 0,
                 made: 0,
                 snapshot_at: None,
+                reconciling: false,
                 next_sample: i64::MAX,
                 seen: false,
+                sampled: None,
                 corporate_done: 0,
                 peak: f64::NAN,
+                owed: BTreeSet::new(),
                 liquidating: false,
             },
             due: i64::MIN,
             closes: i64::MAX,
+            retries: i64::MAX,
             forced: making::forced(&params),
             follows: params.risk.daily_loss.is_some() || params.risk.drawdown.is_some(),
             reports: Vec::new(),
@@ -238,9 +253,9 @@ impl Execution {
     }
 
     /// A command from outside.
-    pub fn control(&mut self, ts: i64, control: Control, out: &mut Vec<Event>) {
+    pub fn control(&mut self, ts: i64, control: Control, why: &str, out: &mut Vec<Event>) {
         self.begin(ts, out);
-        self.command(control, out);
+        self.command(control, why, out);
         self.end(out);
     }
 
@@ -263,6 +278,24 @@ impl Execution {
     pub fn advance(&mut self, to: i64, out: &mut Vec<Event>) {
         if self.due <= to && self.own.now != i64::MIN {
             self.run(to, out);
+        }
+    }
+
+    /// No more input comes: the account as it is at the last of them is told, where samples are and it was not told already. Time stands.
+    pub fn finish(&mut self, out: &mut Vec<Event>) {
+        if self.own.now == i64::MIN || self.params.sample.ns() == 0 {
+            return;
+        }
+        self.advance(self.own.now, out);
+        if std::mem::take(&mut self.own.seen) {
+            // What the gate does about it comes before it is told.
+            self.follow(out);
+            self.end(out);
+            let now = (self.own.now, self.equity());
+            if self.own.sampled != Some(now) {
+                self.sample(out);
+            }
+            self.own.seen = false;
         }
     }
 

@@ -1,4 +1,4 @@
-//! What trading costs: a part of the value by maker or taker, an amount for each unit, a least amount, tiers by volume.
+//! What trading costs: a part of the value by maker or taker, an amount for each unit, a least amount for each order, tiers by volume.
 //!
 //! A fee is rounded to 8 decimals, halves away from zero: the precision in which venues book fees of coins; fees in dollars of
 //! orders of a few thousand units have fewer anyway.
@@ -14,11 +14,16 @@ use crate::money::Decimal;
 /// Decimals that a fee is rounded to.
 pub const FEE_SCALE: u32 = 8;
 
+/// The largest rebate that is taken for one, a part of the value: a hundredth.
+const REBATE_MAX: Decimal = Decimal::from_parts(1, 0, 0, false, 2);
+/// The same for each unit, in the quote currency: a tenth. Those of exchanges are some tenths of a cent.
+const UNIT_REBATE_MAX: Decimal = Decimal::from_parts(1, 0, 0, false, 1);
+
 const DAY_NS: i64 = 86_400_000_000_000;
 const DAYS: i64 = 30;
 
-/// The fee of a fill of `quantity` units at `price` by the instrument's own fees, or the account's where it has none; in the instrument's
-/// quote currency. `volume` as in [`Fees::fee`].
+/// The fee of an order of `quantity` units that is filled at once at `price`, by the instrument's own fees, or the account's where it has none;
+/// in the instrument's quote currency. `volume` as in [`Fees::fee`].
 pub fn fee(
     account: &Fees,
     instrument: &Instrument,
@@ -31,15 +36,44 @@ pub fn fee(
     Fees::of(instrument, account).checked_fee(notional, quantity, maker, volume)
 }
 
+/// What the fills of one order cost, of which some are to come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderFees {
+    /// By rate and unit, before the least amount.
+    earned: Decimal,
+    /// Charged so far.
+    charged: Decimal,
+}
+
+impl OrderFees {
+    /// The fee of the next fill: what all fills with it cost as one order, less what was charged before. So the first fill pays the least amount,
+    /// and the later ones nothing until together they are worth more. `None`: beyond what a [`Decimal`] holds; nothing changes then.
+    pub fn next(
+        &mut self,
+        fees: &Fees,
+        notional: Decimal,
+        quantity: Decimal,
+        maker: bool,
+        volume: Decimal,
+    ) -> Option<Decimal> {
+        let earned = self.earned.checked_add(fees.part(notional, quantity, maker, volume)?)?;
+        let total = fees.at_least(earned);
+        let fee = total.checked_sub(self.charged)?;
+        *self = Self { earned, charged: total };
+        Some(fee)
+    }
+}
+
 impl Fees {
     /// The fees that count for `instrument` in an account that has `account`'s.
     pub fn of<'a>(instrument: &'a Instrument, account: &'a Fees) -> &'a Fees {
         instrument.fees.as_ref().unwrap_or(account)
     }
 
-    /// What a fill of `quantity` units worth `notional` costs (negative: a rebate), with `volume` traded in the last 30 days.
+    /// What an order of `quantity` units worth `notional` costs that is filled at once (negative: a rebate), with `volume` traded in the last 30
+    /// days.
     ///
-    /// rate x value + per_unit x units, but not below `minimum` where there is one; rounded to 8 decimals, halves away from zero.
+    /// rate x value + per_unit x units, rounded to 8 decimals, halves away from zero, but not below `minimum` where there is one.
     /// Where that is beyond what a [`Decimal`] holds: the largest one, which no account can pay.
     pub fn fee(&self, notional: Decimal, quantity: Decimal, maker: bool, volume: Decimal) -> Decimal {
         self.checked_fee(notional, quantity, maker, volume).unwrap_or(Decimal::MAX)
@@ -53,10 +87,19 @@ impl Fees {
         maker: bool,
         volume: Decimal,
     ) -> Option<Decimal> {
+        Some(self.at_least(self.part(notional, quantity, maker, volume)?))
+    }
+
+    /// By rate and unit.
+    fn part(&self, notional: Decimal, quantity: Decimal, maker: bool, volume: Decimal) -> Option<Decimal> {
         let value = self.rate(maker, volume).checked_mul(notional.abs())?;
         let fee = value.checked_add(self.per_unit.0.checked_mul(quantity.abs())?)?;
-        let fee = if self.minimum.0 > Decimal::ZERO { fee.max(self.minimum.0) } else { fee };
         Some(fee.round_dp_with_strategy(FEE_SCALE, RoundingStrategy::MidpointAwayFromZero))
+    }
+
+    fn at_least(&self, fee: Decimal) -> Decimal {
+        let least = self.minimum.0.round_dp_with_strategy(FEE_SCALE, RoundingStrategy::MidpointAwayFromZero);
+        if least > Decimal::ZERO { fee.max(least) } else { fee }
     }
 
     /// The part of the value that is paid: that of the tier with the highest `from` that `volume` has reached, else the base rate.
@@ -74,10 +117,15 @@ impl Fees {
     pub fn problems(&self, at: &str) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         let mut rate = |path: String, rate: Decimal| {
-            if rate.abs() >= Decimal::ONE {
+            if rate >= Decimal::ONE {
                 problems.push((
                     path,
                     format!("{rate} of the value is no fee: rates are fractions, 0.001 is 10 basis points"),
+                ));
+            } else if rate < -REBATE_MAX {
+                problems.push((
+                    path,
+                    format!("{rate} of the value is no rebate: rates are fractions, -0.0001 is a basis point that is received, and {REBATE_MAX} is the most"),
                 ));
             }
         };
@@ -86,6 +134,12 @@ impl Fees {
         for (n, tier) in self.tiers.iter().enumerate() {
             rate(format!("{at}.tiers[{n}].maker"), tier.maker.0);
             rate(format!("{at}.tiers[{n}].taker"), tier.taker.0);
+        }
+        if self.per_unit.0 < -UNIT_REBATE_MAX {
+            problems.push((
+                format!("{at}.per_unit"),
+                format!("{} for each unit is no rebate: {UNIT_REBATE_MAX} is the most", self.per_unit.0),
+            ));
         }
         if self.minimum.0 < Decimal::ZERO {
             problems.push((format!("{at}.minimum"), format!("{} is below zero", self.minimum.0)));
@@ -162,6 +216,36 @@ mod tests {
         let fees = Fees { per_unit: exact("0.005"), minimum: exact("1"), ..Fees::default() };
         assert_eq!(fees.fee(d("25000"), d("1000"), false, Decimal::ZERO), d("5"));
         assert_eq!(fees.fee(d("2500"), d("100"), false, Decimal::ZERO), d("1"));
+    }
+
+    /// The fixed schedule of US stocks of a well-known broker: at least 1.00 an order, however many fills it has.
+    #[test]
+    fn the_least_amount_is_of_an_order_not_of_its_fills() {
+        let fees = Fees { per_unit: exact("0.005"), minimum: exact("1"), ..Fees::default() };
+        let mut order = OrderFees::default();
+        let charged = ["100", "50", "60", "90"]
+            .map(|units| order.next(&fees, d("25") * d(units), d(units), false, Decimal::ZERO).unwrap());
+        // 0.5, 0.75, 1.05 and 1.5 in all, at least 1.
+        assert_eq!(charged, [d("1"), d("0"), d("0.05"), d("0.45")]);
+        let dear = Fees { per_unit: exact("5"), ..Fees::default() };
+        let before = order;
+        assert_eq!(order.next(&dear, Decimal::MAX, Decimal::MAX, false, Decimal::ZERO), None);
+        assert_eq!(order, before);
+    }
+
+    #[test]
+    fn rebates_have_bounds() {
+        let problems = |maker: &str, taker: &str, per_unit: &str| {
+            let fees = Fees {
+                maker: exact(maker),
+                taker: exact(taker),
+                per_unit: exact(per_unit),
+                ..Fees::default()
+            };
+            fees.problems("fees").into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+        };
+        assert_eq!(problems("-0.00025", "-0.01", "-0.003"), [""; 0]);
+        assert_eq!(problems("0", "-0.9", "-5"), ["fees.taker", "fees.per_unit"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::TradingState;
 use crate::instrument::Instrument;
 use crate::market::{InstrumentId, Tick};
-use crate::money::Decimal;
+use crate::money::{Decimal, to_f64};
 use crate::order::{OrderType, Side};
 use crate::signal::Control;
 
@@ -29,6 +29,7 @@ mod book_risk;
 mod breakers;
 mod exposure;
 mod limits;
+mod names;
 mod rate;
 mod rules;
 mod seen;
@@ -106,8 +107,8 @@ impl Gate {
     /// # Errors
     /// All that is wrong in the parameters, each with its path below the block.
     pub fn new(params: &GateParams, instruments: Arc<[Instrument]>) -> Result<Self, Wrong> {
-        let mut wrong = limits::unknown_names(params, &instruments);
-        match Self::open(params, &instruments) {
+        let mut wrong = names::unknown_symbols(params, &instruments);
+        match Self::open(params, &instruments, None) {
             Ok(gate) if wrong.is_empty() => Ok(gate),
             Ok(_) => Err(wrong),
             Err(more) => {
@@ -117,12 +118,17 @@ impl Gate {
         }
     }
 
-    /// A gate to which instruments may be [added](Self::add) later, so the rules may name what is not there yet.
+    /// A gate to which instruments like `template` may be [added](Self::add) later, so limits may name symbols that are not there yet.
     ///
     /// # Errors
     /// As [`Gate::new`].
-    pub fn open(params: &GateParams, instruments: &[Instrument]) -> Result<Self, Wrong> {
-        let mut wrong = limits::check(params);
+    pub fn open(
+        params: &GateParams,
+        instruments: &[Instrument],
+        template: Option<&Instrument>,
+    ) -> Result<Self, Wrong> {
+        let mut wrong = names::unknown_groups(params, instruments.iter().chain(template));
+        wrong.extend(limits::check(params));
         let breakers = Breakers::new(params, &mut wrong);
         if !wrong.is_empty() {
             return Err(wrong);
@@ -154,11 +160,36 @@ impl Gate {
         }
     }
 
+    /// Every unit became `ratio` units: prices that were seen before are divided by it.
+    pub fn split(&mut self, instrument: InstrumentId, ratio: Decimal) {
+        if let Some(seen) = self.seen.get_mut(instrument as usize) {
+            seen.split(to_f64(ratio));
+        }
+    }
+
     /// Whether the order may be sent. One that passes is counted for `rate`: ask once, and last.
     ///
     /// # Errors
     /// The first rule that it fails.
     pub fn check(&mut self, now: i64, order: &OrderIntent, view: &dyn View) -> Result<(), Refusal> {
+        let reduces = self.check_terms(now, order, view)?;
+        match &self.params.rate {
+            Some(rate) => self.rate.pass(now, rate, reduces && order.protective),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a working order may become `order` (what is left of it, at its new prices). The view is without it. Changes are not counted for
+    /// `rate`.
+    ///
+    /// # Errors
+    /// The first rule that it fails.
+    pub fn check_change(&self, now: i64, order: &OrderIntent, view: &dyn View) -> Result<(), Refusal> {
+        self.check_terms(now, order, view).map(drop)
+    }
+
+    /// All rules but `rate`. Whether the order can but make a position smaller.
+    fn check_terms(&self, now: i64, order: &OrderIntent, view: &dyn View) -> Result<bool, Refusal> {
         let Some(known) = self.limits.get(order.instrument) else {
             return Err(Refusal::new("order.symbol", "nothing is known of the instrument"));
         };
@@ -186,15 +217,27 @@ impl Gate {
         if !reduces {
             book_risk::check(&self.params, &self.limits, order, view)?;
         }
-        match &self.params.rate {
-            Some(rate) => self.rate.pass(now, rate, reduces && order.protective),
-            None => Ok(()),
-        }
+        Ok(reduces)
     }
 
     /// What the account is worth now: at each sample and after each fill. NaN is passed over.
     pub fn mark(&mut self, now: i64, equity: f64, out: &mut Vec<Action>) {
         self.breakers.mark(now, equity, out);
+    }
+
+    /// So much came to the account, or went from it (below zero), that nobody earned or lost: the day's start and the peak move with it.
+    pub fn transferred(&mut self, amount: f64) {
+        self.breakers.transferred(amount);
+    }
+
+    /// What the account is worth was not known before: the day's loss and the drawdown begin anew with the next mark.
+    pub fn begin_anew(&mut self) {
+        self.breakers.begin_anew();
+    }
+
+    /// Whether a hold says that nothing may be held at all.
+    pub fn flattens(&self, now: i64) -> bool {
+        self.breakers.flattens(now)
     }
 
     /// Time has come to `now`: holds that are over end.
@@ -208,9 +251,9 @@ impl Gate {
     }
 
     /// A command. `Resume` ends every hold but the graph's own `state`, and lets the day's loss and the drawdown begin anew from the last
-    /// equity.
-    pub fn control(&mut self, now: i64, control: Control, out: &mut Vec<Action>) {
-        self.breakers.control(now, control, out);
+    /// equity. `why` is told wherever it stops an order.
+    pub fn control(&mut self, now: i64, control: Control, why: &str, out: &mut Vec<Action>) {
+        self.breakers.control(now, control, why, out);
     }
 
     /// The state now.

@@ -1,5 +1,7 @@
 //! What is traded.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -100,16 +102,16 @@ pub enum Class {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fees {
-    /// A fraction of the value, for orders that rested in the book (negative: a rebate).
+    /// A fraction of the value, for orders that rested in the book (negative: a rebate, of 0.01 at most).
     #[serde(default)]
     pub maker: Exact,
     /// A fraction of the value, for orders that took what was in the book.
     #[serde(default)]
     pub taker: Exact,
-    /// An amount for each unit, on top.
+    /// An amount for each unit, on top (negative: a rebate, of 0.1 at most).
     #[serde(default)]
     pub per_unit: Exact,
-    /// The least that a fill costs.
+    /// The least that an order costs, all of its fills together; paid with the first of them. An order that is sent in slices is as many orders.
     #[serde(default)]
     pub minimum: Exact,
     /// Better rates for those who trade much, by the value traded in the last 30 days.
@@ -145,4 +147,11 @@ pub struct SessionSpec {
     /// Dates without a session, `YYYY-MM-DD`.
     #[serde(default)]
     pub holidays: Vec<String>,
+    /// Pauses in each session, such as `["11:30-12:30"]`. Nothing trades in one, and no session ends with it: orders for the day and positions
+    /// that are closed at the close stay.
+    #[serde(default)]
+    pub breaks: Vec<String>,
+    /// Sessions that end early, by the date on which they open: `{ 2013-11-29: "13:00" }`.
+    #[serde(default)]
+    pub early_close: BTreeMap<String, String>,
 }

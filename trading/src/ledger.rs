@@ -115,6 +115,14 @@ struct Known {
     size: f64,
     cost: f64,
     working: Working,
+    /// Working orders to buy and to sell that are not reduce-only: units and the worth of one, the dearest first.
+    orders: [Vec<(Decimal, Decimal)>; 2],
+}
+
+impl Known {
+    fn orders(&self, side: Side) -> &[(Decimal, Decimal)] {
+        &self.orders[usize::from(side == Side::Sell)]
+    }
 }
 
 /// A position as it is read.

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod fault;
+
+pub use fault::{Fault, PRICE_MAX, PRICE_MIN, is_price};
+
 /// An instrument's number: its place in the list that a machine was made with.
 pub type InstrumentId = u32;
 
@@ -16,7 +20,8 @@ pub struct Tick {
     pub market: Market,
 }
 
-/// What was seen. Prices and sizes are as the feed gives them; a side that has none is NaN.
+/// What was seen. Prices and sizes are as the feed gives them. NaN: the feed has none, such as the price of an empty side, or sizes
+/// that it does not tell of. See [`Market::fault`] for numbers that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Market {
     /// A trade.

@@ -76,6 +76,11 @@ impl Side {
             Self::Sell => Self::Buy,
         }
     }
+
+    /// Units that an order of this side can take off a position; what is beyond them opens one, or makes it larger.
+    pub fn reducible(self, position: Decimal) -> Decimal {
+        (-self.sign() * position).max(Decimal::ZERO)
+    }
 }
 
 /// How an order is executed. Prices are of one unit.

@@ -23,7 +23,9 @@
 //! has no sessions, with the UTC day.
 //!
 //! **What is not known** is not there: a [`Market::BookReset`] takes levels and quotes away until they are shown again, and so does a halt
-//! with quotes. Prices that are not above zero are passed over.
+//! with quotes. Prices that are none ([`is_price`]) are passed over, and what has a size of zero fills nothing.
+//!
+//! **Fees** are those of the whole order: its `minimum` is paid with its first fill, and counts for the later ones.
 //!
 //! State: working orders, messages on their way, the book's levels and 30 sums of value traded.
 
@@ -47,7 +49,7 @@ pub use params::{BarPath, Bars, MatchOn, PaperParams, Queue, Slippage, StopTrigg
 pub use state::PaperState;
 
 use crate::instrument::{Fees, Instrument};
-use crate::market::{InstrumentId, Market, Tick};
+use crate::market::{InstrumentId, Market, Tick, is_price};
 use crate::money::Decimal;
 use crate::order::{Command, OrderId};
 use crate::report::{Open, Report, Said};
@@ -211,6 +213,13 @@ impl Paper {
         }
     }
 
+    /// Sets what one unit of an instrument's quote currency is worth in the account's, by which value traded is counted for fee tiers.
+    pub fn set_rate(&mut self, instrument: InstrumentId, rate: Decimal) {
+        if let Some(desk) = self.state.desks.get_mut(instrument as usize) {
+            desk.rate = Some(rate);
+        }
+    }
+
     /// Working orders, by instrument and then by priority.
     pub fn working(&self) -> Vec<Open> {
         let orders = self.state.desks.iter().flat_map(|desk| &desk.orders);
@@ -219,14 +228,15 @@ impl Paper {
 
     /// Every unit becomes `ratio` units at `now`: working orders are multiplied and their prices divided by it, as exchanges do. Quantities
     /// are cut to lots (an order of which less than a lot is left is cancelled), limits are rounded to the tick so that they ask for no
-    /// less than before, triggers to the nearest tick. Orders keep their priority; prices seen before are forgotten. A ratio that isn't
-    /// above zero does nothing.
+    /// less than before, triggers to the nearest tick. Orders keep their priority; prices seen before are forgotten. Commands and reports that are
+    /// on their way arrive in new units. A ratio that isn't above zero does nothing.
     pub fn split(&mut self, now: i64, instrument: InstrumentId, ratio: Decimal) {
         let i = instrument as usize;
         if ratio <= Decimal::ZERO || i >= self.state.desks.len() {
             return;
         }
         self.state.now = self.state.now.max(now);
+        self.split_messages(i, ratio);
         self.split_orders(i, ratio);
         self.state.views[i].forget();
         self.sweep(i);
@@ -265,7 +275,7 @@ impl Paper {
             Market::Bar { open, high, low, close, volume } if live => {
                 let mut from = None;
                 for price in self.params.bars.path.prices(open, high, low, close) {
-                    if !(price > 0.0 && price.is_finite()) {
+                    if !is_price(price) {
                         continue;
                     }
                     self.state.views[i].last = price;

@@ -82,6 +82,8 @@ pub enum Said {
     },
     /// The account as the venue has it now, whole: on start, and after a reconnect.
     Snapshot(Snapshot),
+    /// Who reports has started again, and may have missed what was sent meanwhile: up to the next snapshot orders may work that nobody here knows.
+    Reconciling,
 }
 
 /// Why cash moved.

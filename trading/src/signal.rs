@@ -26,7 +26,7 @@ pub struct Signal {
     pub atr: Option<f64>,
     /// The instrument's volatility a year (0.2: 20 %), for sizing by it; else it is measured.
     pub volatility: Option<f64>,
-    /// Expected excess return a year, for Kelly sizing.
+    /// The expected excess return a year of the instrument, signed, for Kelly sizing.
     pub expected: Option<f64>,
     /// Price at which a loss is cut, for an order that opens or grows a position.
     pub stop_loss: Option<f64>,
@@ -62,6 +62,15 @@ pub struct OrderWish {
     pub stop: Option<f64>,
     /// Distance of a trailing stop in price.
     pub trail: Option<f64>,
+}
+
+impl OrderWish {
+    /// Every unit became `ratio` units, so prices are smaller by it.
+    pub fn split(&mut self, ratio: f64) {
+        for price in [&mut self.limit, &mut self.stop, &mut self.trail].into_iter().flatten() {
+            *price /= ratio;
+        }
+    }
 }
 
 /// A command to the machine, from a control topic, a file or the command line.

@@ -41,7 +41,7 @@ pub struct SizingState {
 struct Active {
     /// 1: long, -1: short, 0: no signal.
     direction: i8,
-    /// Size of the expected return a year; `None`: the signal had none.
+    /// The expected return a year in that direction, not below zero; `None`: the signal had none that was not against it.
     expected: Option<f64>,
 }
 
@@ -93,7 +93,9 @@ impl Sizing {
             Want::Cancel => return,
         };
         if let Some(active) = self.state.active.get_mut(signal.instrument as usize) {
-            let expected = signal.expected.filter(|expected| expected.is_finite()).map(f64::abs);
+            let expected = signal.expected.filter(|expected| expected.is_finite());
+            // One that speaks against its own signal is no part of what is shared out.
+            let expected = expected.map(|expected| expected * f64::from(direction)).filter(|e| *e >= 0.0);
             *active = if direction == 0 { Active::default() } else { Active { direction, expected } };
         }
     }
@@ -109,10 +111,27 @@ impl Sizing {
         view: &dyn View,
         history: &History,
     ) -> Result<Decimal, SizingError> {
+        let units = self.units(signal, price, view, history)?;
+        let lot = self.known.get(signal.instrument as usize).map(|known| known.lot);
+        let whole = lot.and_then(|lot| lots(units, lot));
+        whole.ok_or_else(|| SizingError::new(self.rule.path(), Cause::TooLarge))
+    }
+
+    /// As [`size`](Self::size), before it is cut to whole lots.
+    ///
+    /// # Errors
+    /// As [`size`](Self::size).
+    pub fn units(
+        &self,
+        signal: &Signal,
+        price: f64,
+        view: &dyn View,
+        history: &History,
+    ) -> Result<Decimal, SizingError> {
         let error = |cause: Cause| SizingError::new(self.rule.path(), cause);
         let known = self.known.get(signal.instrument as usize).ok_or_else(|| error(Cause::Unknown))?;
         let want = Wish { known, signal, price, view, history };
-        let units = match signal.want {
+        Ok(match signal.want {
             Want::Flat => Decimal::ZERO,
             Want::Target(units) => units,
             Want::Cancel => view.position(signal.instrument),
@@ -125,8 +144,7 @@ impl Sizing {
             }
             Want::Long => self.ruled(&want, 1.0).map_err(error)?,
             Want::Short => -self.ruled(&want, -1.0).map_err(error)?,
-        };
-        lots(units, known.lot).ok_or_else(|| error(Cause::TooLarge))
+        })
     }
 
     /// Units by the rule, not signed, scaled by the signal's strength.
@@ -157,7 +175,7 @@ impl Sizing {
                 want.units_of_weight(weight)?
             }
             SizingParams::Kelly(rule) => {
-                let expected = want.expected()?;
+                let expected = want.expected(direction)?;
                 let volatility = want.volatility()?;
                 let weight = rule.fraction * expected / (volatility * volatility);
                 want.units_of_weight(weight.min(rule.max))?
@@ -235,9 +253,10 @@ impl Wish<'_> {
         from_f64(equity).filter(|equity| *equity > Decimal::ZERO).ok_or(Cause::Equity(equity))
     }
 
-    fn expected(&self) -> Result<f64, Cause> {
+    /// The expected return in the direction of the signal; zero where it is against it.
+    fn expected(&self, direction: f64) -> Result<f64, Cause> {
         match self.signal.expected {
-            Some(expected) if expected.is_finite() => Ok(expected.abs()),
+            Some(expected) if expected.is_finite() => Ok((expected * direction).max(0.0)),
             Some(expected) => Err(Cause::Expected(expected)),
             None => Err(Cause::NoExpected),
         }

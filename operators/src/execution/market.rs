@@ -1,7 +1,10 @@
 //! Market data: which table a stream is, by its columns, and its rows as ticks.
+//!
+//! A size that is null is one that the feed does not tell. One that is NaN is a mistake, as an infinite one is.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::ScalarBuffer;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampNanosecondType};
 use serde::{Deserialize, Serialize};
 use tidemill_engine::component::StreamInfo;
@@ -32,6 +35,8 @@ enum Kind {
     Bars { prices: [usize; 4], volume: Option<usize> },
     /// `event`, `side`, `price`, `size`, `last`.
     Deltas([usize; 5]),
+    /// `event`, `order`, `side`, `price`, `size`: every order of the book, and the trades.
+    Orders([usize; 5]),
     /// `mark_price`, and funding with its time where both are there.
     Marks { price: usize, funding: Option<(usize, usize)> },
     /// `funding_rate`: it falls due at the row's time.
@@ -71,9 +76,16 @@ impl Table {
         };
         let deltas =
             || Some([text("event")?, text("side")?, number("price")?, number("size")?, truth("last")?]);
+        let orders = || {
+            let order = input.schema.index_of("order").ok()?;
+            let order = input.data_type(order).is_integer().then_some(order)?;
+            Some([text("event")?, order, text("side")?, number("price")?, number("size")?])
+        };
         let bars = || Some([number("open")?, number("high")?, number("low")?, number("close")?]);
         let kind = if let Some(columns) = deltas() {
             Kind::Deltas(columns)
+        } else if let Some(columns) = orders() {
+            Kind::Orders(columns)
         } else if let Some(prices) = bars() {
             Kind::Bars { prices, volume: number("volume") }
         } else if let (Some(bid), Some(ask)) = (number("bid"), number("ask")) {
@@ -95,7 +107,7 @@ impl Table {
         } else {
             let problem = Problem::new("market", format!("`{}` has no columns of market data", input.name));
             return Err(problem.hint(
-                "trades have price, size; quotes bid, ask; bars open, high, low, close; book deltas event, side, price, size, last; others mark_price, funding_rate or halted (bool)",
+                "trades have price, size; quotes bid, ask; bars open, high, low, close; book deltas event, side, price, size, last; books order by order event, order, side, price, size; others mark_price, funding_rate or halted (bool)",
             ));
         };
         Ok(Self { symbol, kind })
@@ -126,30 +138,58 @@ pub struct MarketRows<'a> {
 }
 
 enum Columns<'a> {
-    Trades([ScalarBuffer<f64>; 2]),
+    Trades(ScalarBuffer<f64>, Sizes<'a>),
     Quotes {
         prices: [ScalarBuffer<f64>; 2],
-        sizes: [Option<ScalarBuffer<f64>>; 2],
+        sizes: [Option<Sizes<'a>>; 2],
         valid: Option<&'a BooleanArray>,
     },
-    Bars([ScalarBuffer<f64>; 4], Option<ScalarBuffer<f64>>),
+    Bars([ScalarBuffer<f64>; 4], Option<Sizes<'a>>),
     Deltas {
         event: &'a ArrayRef,
         side: &'a ArrayRef,
-        values: [ScalarBuffer<f64>; 2],
+        price: ScalarBuffer<f64>,
+        size: Sizes<'a>,
         last: &'a BooleanArray,
+    },
+    Orders {
+        event: &'a ArrayRef,
+        order: UInt64Array,
+        side: &'a ArrayRef,
+        price: ScalarBuffer<f64>,
+        size: Sizes<'a>,
     },
     Marks(ScalarBuffer<f64>, Option<(ScalarBuffer<f64>, &'a ArrayRef)>),
     Funding(ScalarBuffer<f64>),
     Halts(&'a BooleanArray),
 }
 
+/// Sizes as ticks have them.
+struct Sizes<'a> {
+    values: ScalarBuffer<f64>,
+    column: &'a ArrayRef,
+}
+
+impl<'a> Sizes<'a> {
+    fn new(column: &'a ArrayRef) -> Result<Self, OperatorError> {
+        Ok(Self { values: floats(column)?, column })
+    }
+
+    /// NaN: not told. A number that is none is infinite.
+    #[inline]
+    fn at(&self, i: usize) -> f64 {
+        let size = self.values[i];
+        if size.is_nan() && !self.column.is_null(i) { f64::INFINITY } else { size }
+    }
+}
+
 impl<'a> MarketRows<'a> {
     pub fn new(table: &Table, batch: &'a RecordBatch) -> Result<Self, OperatorError> {
         let values = |c: usize| floats(batch.column(c));
-        let some = |c: Option<usize>| c.map(values).transpose();
+        let sizes = |c: usize| Sizes::new(batch.column(c));
+        let some = |c: Option<usize>| c.map(sizes).transpose();
         let columns = match &table.kind {
-            Kind::Trades([price, size]) => Columns::Trades([values(*price)?, values(*size)?]),
+            Kind::Trades([price, size]) => Columns::Trades(values(*price)?, sizes(*size)?),
             Kind::Quotes { bid, bid_size, ask, ask_size, valid } => Columns::Quotes {
                 prices: [values(*bid)?, values(*ask)?],
                 sizes: [some(*bid_size)?, some(*ask_size)?],
@@ -162,8 +202,16 @@ impl<'a> MarketRows<'a> {
             Kind::Deltas([event, side, price, size, last]) => Columns::Deltas {
                 event: batch.column(*event),
                 side: batch.column(*side),
-                values: [values(*price)?, values(*size)?],
+                price: values(*price)?,
+                size: sizes(*size)?,
                 last: batch.column(*last).as_boolean(),
+            },
+            Kind::Orders([event, order, side, price, size]) => Columns::Orders {
+                event: batch.column(*event),
+                order: cast(batch.column(*order), &DataType::UInt64)?.as_primitive().clone(),
+                side: batch.column(*side),
+                price: values(*price)?,
+                size: sizes(*size)?,
             },
             Kind::Marks { price, funding } => {
                 let funding =
@@ -181,14 +229,13 @@ impl<'a> MarketRows<'a> {
     pub fn row(&mut self, i: usize, ts: i64, shell: &mut Shell, events: &mut Vec<Event>) {
         let Some(instrument) = self.symbols.of(i, &mut shell.machine) else { return };
         let market = match &self.columns {
-            Columns::Trades([price, size]) => Market::Trade { price: price[i], size: size[i] },
+            Columns::Trades(price, size) => Market::Trade { price: price[i], size: size.at(i) },
             Columns::Quotes { prices: [bid, ask], sizes: [bid_size, ask_size], valid } => {
                 if valid.is_some_and(|v| v.is_null(i) || !v.value(i)) {
                     // A book that is not known to be right has no best prices.
                     Market::BookReset
                 } else {
-                    let size =
-                        |of: &Option<ScalarBuffer<f64>>| of.as_ref().map_or(f64::NAN, |sizes| sizes[i]);
+                    let size = |of: &Option<Sizes<'_>>| of.as_ref().map_or(f64::NAN, |sizes| sizes.at(i));
                     Market::Quote {
                         bid: bid[i],
                         bid_size: size(bid_size),
@@ -202,11 +249,26 @@ impl<'a> MarketRows<'a> {
                 high: high[i],
                 low: low[i],
                 close: close[i],
-                volume: volume.as_ref().map_or(f64::NAN, |volume| volume[i]),
+                volume: volume.as_ref().map_or(f64::NAN, |volume| volume.at(i)),
             },
             Columns::Funding(rate) => Market::Funding { rate: rate[i] },
             Columns::Halts(halted) if halted.is_null(i) => return,
             Columns::Halts(halted) => Market::Halt(halted.value(i)),
+            Columns::Orders { event, order, side, price, size } => {
+                let bid = match row::text(side, i) {
+                    Some("bid") => Some(true),
+                    Some("ask") => Some(false),
+                    _ => None,
+                };
+                match (row::text(event, i), bid) {
+                    (Some("trade"), _) => Market::Trade { price: price[i], size: size.at(i) },
+                    (Some("order"), Some(bid)) if !order.is_null(i) => {
+                        Market::Resting { order: order.value(i), bid, price: price[i], size: size.at(i) }
+                    }
+                    // `reset`, or what cannot be: the book is not known to be right.
+                    _ => Market::BookReset,
+                }
+            }
             Columns::Deltas { .. } | Columns::Marks(..) => {
                 return self.slow_row(i, ts, instrument, shell, events);
             }
@@ -230,7 +292,7 @@ impl<'a> MarketRows<'a> {
         let tick = |market: Market| Tick { ts, instrument, market };
         let stream = &mut shell.books[place];
         match &self.columns {
-            Columns::Deltas { event, side, values: [price, size], last } => {
+            Columns::Deltas { event, side, price, size, last } => {
                 let begins = !std::mem::replace(&mut stream.open, last.is_null(i) || !last.value(i));
                 let bid = match row::text(side, i) {
                     Some("bid") => Some(true),
@@ -244,9 +306,8 @@ impl<'a> MarketRows<'a> {
                     _ => return shell.machine.market(&tick(Market::BookReset), events),
                 }
                 if let Some(bid) = bid {
-                    shell
-                        .machine
-                        .market(&tick(Market::Level { bid, price: price[i], size: size[i] }), events);
+                    let level = Market::Level { bid, price: price[i], size: size.at(i) };
+                    shell.machine.market(&tick(level), events);
                 }
             }
             Columns::Marks(price, funding) => {

@@ -1,7 +1,9 @@
 //! A broker's reports. The rows are those of its source of reports (`connectors/src/broker/reports.rs` has the table); a stream may leave out columns
 //! that it has no use for, but `event`.
 //!
-//! The rows of a snapshot are gathered from `snapshot_begin` on and count with `snapshot_end`; one that never ends is thrown away.
+//! The rows of a snapshot are gathered from `snapshot_begin` on and count with `snapshot_end`; one that never ends is thrown away. So is one with a row
+//! that cannot be read, for without it a position would be taken for sold and an order for gone. Rows of symbols that are not traded here are
+//! left out.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type};
@@ -77,9 +79,37 @@ impl Columns {
     }
 }
 
-/// The part of a snapshot that has come; `None` outside of one.
+/// What has come of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Gathered(Option<Snapshot>);
+pub enum Gathered {
+    /// None is under way.
+    #[default]
+    Nothing,
+    /// Its rows so far.
+    Part(Snapshot),
+    /// A row could not be read: the others are passed over, up to the end.
+    Dropped,
+}
+
+/// Why a row is of no use.
+enum Useless {
+    /// Its symbol is not traded here.
+    Unlisted(String),
+    /// It cannot be read.
+    Bad(String),
+}
+
+impl From<String> for Useless {
+    fn from(why: String) -> Self {
+        Self::Bad(why)
+    }
+}
+
+impl From<&str> for Useless {
+    fn from(why: &str) -> Self {
+        Self::Bad(why.to_owned())
+    }
+}
 
 /// A batch of reports.
 pub struct ReportRows<'a> {
@@ -110,16 +140,36 @@ impl<'a> ReportRows<'a> {
                 shell.machine.complain(ts, None, "venue", detail, events);
             }
             Ok(None) => shell.machine.advance(ts, events),
-            Err(why) => {
-                let detail = format!("a report `{}` is of no use: {why}", self.text(i, 0).unwrap_or("null"));
+            Err(useless) => {
+                let event = self.text(i, 0).unwrap_or("null");
+                let (why, bad) = match useless {
+                    Useless::Unlisted(why) => (why, false),
+                    Useless::Bad(why) => (why, true),
+                };
+                let mut detail = format!("a report `{event}` is of no use: {why}");
+                if bad && event.starts_with("snapshot_") && matches!(shell.gathered, Gathered::Part(_)) {
+                    shell.gathered = Gathered::Dropped;
+                    detail += "; the whole snapshot is passed over, the account stays as it is known until the next one";
+                }
                 shell.machine.complain(ts, None, "bad_report", detail, events);
             }
         }
     }
 
     /// What row `i` says; `None` where nothing, or nothing yet.
-    fn said(&mut self, i: usize, shell: &mut Shell) -> Result<Option<Said>, String> {
-        Ok(Some(match self.text(i, 0).ok_or("it has no event")? {
+    fn said(&mut self, i: usize, shell: &mut Shell) -> Result<Option<Said>, Useless> {
+        let event = self.text(i, 0).ok_or("it has no event")?;
+        if shell.gathered == Gathered::Dropped && event.starts_with("snapshot_") {
+            match event {
+                "snapshot_begin" => {}
+                "snapshot_end" => {
+                    shell.gathered = Gathered::Nothing;
+                    return Ok(None);
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(match event {
             "accepted" => Said::Accepted { order: self.order(i)? },
             "rejected" => Said::Rejected {
                 order: self.order(i)?,
@@ -155,7 +205,7 @@ impl<'a> ReportRows<'a> {
             },
             "split" => Said::Split { instrument: self.instrument(i, shell)?, ratio: self.must(i, 0)? },
             "snapshot_begin" => {
-                shell.gathered.0 = Some(Snapshot::default());
+                shell.gathered = Gathered::Part(Snapshot::default());
                 return Ok(None);
             }
             "snapshot_order" => {
@@ -174,17 +224,24 @@ impl<'a> ReportRows<'a> {
                 self.gather(shell)?.cash.push(cash);
                 return Ok(None);
             }
-            "snapshot_end" => Said::Snapshot(shell.gathered.0.take().ok_or("no snapshot had begun")?),
+            "snapshot_end" => match std::mem::take(&mut shell.gathered) {
+                Gathered::Part(snapshot) => Said::Snapshot(snapshot),
+                Gathered::Nothing | Gathered::Dropped => return Err("no snapshot had begun".into()),
+            },
+            "reconciling" => Said::Reconciling,
             "alert" | "heartbeat" => return Ok(None),
-            other => return Err(format!("`{other}` is no event that is known")),
+            other => return Err(format!("`{other}` is no event that is known").into()),
         }))
     }
 
     fn gather<'s>(&self, shell: &'s mut Shell) -> Result<&'s mut Snapshot, String> {
-        shell.gathered.0.as_mut().ok_or_else(|| "no snapshot had begun".to_owned())
+        match &mut shell.gathered {
+            Gathered::Part(snapshot) => Ok(snapshot),
+            Gathered::Nothing | Gathered::Dropped => Err("no snapshot had begun".to_owned()),
+        }
     }
 
-    fn fill(&mut self, i: usize, shell: &mut Shell) -> Result<Fill, String> {
+    fn fill(&mut self, i: usize, shell: &mut Shell) -> Result<Fill, Useless> {
         Ok(Fill {
             id: self.text(i, 5).ok_or("it has no fill_id")?.to_owned(),
             order: self.order(i)?,
@@ -205,7 +262,7 @@ impl<'a> ReportRows<'a> {
     }
 
     /// A working order, as far as it can be told by our kinds.
-    fn open(&mut self, i: usize, shell: &mut Shell) -> Result<Order, String> {
+    fn open(&mut self, i: usize, shell: &mut Shell) -> Result<Order, Useless> {
         let (limit, stop) = (self.number(i, 1), self.number(i, 2));
         let trail = self.number(i, 4).map(Trail::Fraction).or(self.number(i, 3).map(Trail::Amount));
         Ok(Order {
@@ -266,14 +323,14 @@ impl<'a> ReportRows<'a> {
         }
     }
 
-    fn instrument(&mut self, i: usize, shell: &mut Shell) -> Result<InstrumentId, String> {
-        let symbols = self.symbols.as_mut().ok_or("it has no symbol")?;
+    fn instrument(&mut self, i: usize, shell: &mut Shell) -> Result<InstrumentId, Useless> {
+        let symbols = self.symbols.as_mut().filter(|symbols| symbols.any(i)).ok_or("it has no symbol")?;
         let found = symbols.of(i, &mut shell.machine);
         found.ok_or_else(|| {
-            format!(
-                "{} is not among the `instruments`, and there is no `default_instrument`",
-                symbols.text(i)
-            )
+            let symbol = symbols.text(i);
+            Useless::Unlisted(format!(
+                "{symbol} is not among the `instruments`, and there is no `default_instrument`"
+            ))
         })
     }
 }

@@ -1,4 +1,8 @@
 //! Rows of a strategy: what is wanted of a symbol.
+//!
+//! A null says nothing. A number that is none (NaN, infinite) is a mistake of the strategy, not a way to say nothing: without its limit an order
+//! would be a market order, without its stop a position unguarded. Such a row, and one that wants two things at once, becomes the alert
+//! `bad_signal` and nothing else.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
@@ -8,6 +12,7 @@ use tidemill_engine::operator::OperatorError;
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
 use tidemill_trading::event::Event;
+use tidemill_trading::market::is_price;
 use tidemill_trading::money::{self, Decimal};
 use tidemill_trading::signal::{OrderWish, Signal, Want};
 
@@ -15,9 +20,12 @@ use super::Shell;
 use super::symbols::Symbols;
 use crate::columns::floats;
 
-/// Columns that are numbers and may be there.
-const NUMBERS: [&str; 9] =
-    ["strength", "limit", "stop", "trail", "atr", "volatility", "expected", "stop_loss", "take_profit"];
+/// Columns that are numbers and may be there, those of the order itself first.
+pub(super) const NUMBERS: [&str; 9] =
+    ["limit", "stop", "trail", "strength", "atr", "volatility", "expected", "stop_loss", "take_profit"];
+
+/// How many of them an order that only closes, or cancels, is concerned with.
+const OF_THE_ORDER: usize = 3;
 
 /// What a row wants.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +57,6 @@ impl Columns {
             let is_text = matches!(t, DataType::Utf8 | DataType::Dictionary(..));
             (is_text == text && (is_text || t.is_numeric())).then_some(i)
         };
-        // The more exact wish comes first, where a row has several.
         let mut by = Vec::new();
         by.extend(find("target", false).map(By::Target));
         by.extend(find("weight", false).map(By::Weight));
@@ -68,14 +75,16 @@ impl Columns {
 pub struct SignalRows<'a> {
     symbols: Symbols<'a>,
     by: Vec<(By, &'a ArrayRef)>,
-    numbers: [Option<ScalarBuffer<f64>>; 9],
+    /// Values, where a null is NaN, and the columns that they are of.
+    numbers: [Option<(ScalarBuffer<f64>, &'a ArrayRef)>; 9],
 }
 
 impl<'a> SignalRows<'a> {
     pub fn new(columns: &Columns, batch: &'a RecordBatch) -> Result<Self, OperatorError> {
         let mut numbers = [const { None }; 9];
         for (values, column) in numbers.iter_mut().zip(columns.numbers) {
-            *values = column.map(|c| floats(batch.column(c))).transpose()?;
+            let of = |c: usize| Ok::<_, OperatorError>((floats(batch.column(c))?, batch.column(c)));
+            *values = column.map(of).transpose()?;
         }
         let by = |by: &By| {
             let (By::Side(c) | By::Target(c) | By::Weight(c) | By::Quantity(c)) = by;
@@ -96,8 +105,10 @@ impl<'a> SignalRows<'a> {
         shell: &mut Shell,
         events: &mut Vec<Event>,
     ) {
-        let want = match self.want(i) {
-            Ok(Some(want)) => want,
+        let said =
+            self.want(i).and_then(|want| want.map(|want| Ok((want, self.numbers(i, want)?))).transpose());
+        let (want, number) = match said {
+            Ok(Some(said)) => said,
             Ok(None) => return,
             Err(detail) => {
                 let detail = format!("the signal for {}: {detail}", self.symbols.text(i));
@@ -111,41 +122,72 @@ impl<'a> SignalRows<'a> {
             );
             return shell.machine.complain(ts, None, "unknown_symbol", detail, events);
         };
-        let number = |n: usize| self.numbers[n].as_ref().map(|v| v[i]).filter(|v| !v.is_nan());
+        let [limit, stop, trail, strength, atr, volatility, expected, stop_loss, take_profit] = number;
         let signal = Signal {
             ts,
             src,
             seq,
             instrument,
             want,
-            strength: number(0).unwrap_or(1.0),
-            order: OrderWish { limit: number(1), stop: number(2), trail: number(3) },
-            atr: number(4),
-            volatility: number(5),
-            expected: number(6),
-            stop_loss: number(7),
-            take_profit: number(8),
+            strength: strength.unwrap_or(1.0),
+            order: OrderWish { limit, stop, trail },
+            atr,
+            volatility,
+            expected,
+            stop_loss,
+            take_profit,
         };
         shell.machine.signal(&signal, events);
     }
 
-    /// What row `i` wants: its first column that is not null.
-    fn want(&self, i: usize) -> Result<Option<Want>, String> {
-        for (by, column) in &self.by {
-            if column.is_null(i) {
+    /// The numbers of row `i`, in the order of [`NUMBERS`]. Those that do not matter for what it wants are left out: a position is left whatever
+    /// its sizes are.
+    fn numbers(&self, i: usize, want: Want) -> Result<[Option<f64>; 9], String> {
+        let count = match want {
+            Want::Cancel => 0,
+            Want::Flat => OF_THE_ORDER,
+            _ => NUMBERS.len(),
+        };
+        let mut numbers = [None; 9];
+        for (n, name) in NUMBERS.into_iter().enumerate().take(count) {
+            let Some((values, column)) = &self.numbers[n] else { continue };
+            let value = values[i];
+            if value.is_nan() && column.is_null(i) {
                 continue;
             }
-            return match by {
-                By::Side(_) => side(row::text(column, i).unwrap_or_default()),
-                By::Target(_) => exact(column, i).map(|units| Some(Want::Target(units))),
-                By::Quantity(_) => exact(column, i).map(|units| Some(Want::Trade(units))),
-                By::Weight(_) => {
-                    let weight = float(column, i);
-                    weight.map(|weight| Some(Want::Weight(weight)))
-                }
-            };
+            if !value.is_finite() {
+                return Err(format!("its `{name}` is {value}: write null where there is none"));
+            }
+            if matches!(name, "stop_loss" | "take_profit") && !is_price(value) {
+                return Err(format!("its `{name}` of {value} is no price: write null where there is none"));
+            }
+            if name == "atr" && value < 0.0 {
+                return Err(format!("its `{name}` of {value} is below zero"));
+            }
+            numbers[n] = Some(value);
         }
-        Ok(None)
+        Ok(numbers)
+    }
+
+    /// What row `i` wants: one of its columns says it.
+    fn want(&self, i: usize) -> Result<Option<Want>, String> {
+        let mut said: Option<(&str, Want)> = None;
+        for (by, column) in self.by.iter().filter(|(_, column)| !column.is_null(i)) {
+            let (name, want) = match by {
+                By::Side(_) => ("side", side(row::text(column, i).unwrap_or_default())?),
+                By::Target(_) => ("target", Some(Want::Target(exact(column, i)?))),
+                By::Quantity(_) => ("quantity", Some(Want::Trade(exact(column, i)?))),
+                By::Weight(_) => ("weight", Some(Want::Weight(float(column, i)?))),
+            };
+            let Some(want) = want else { continue };
+            if let Some((other, _)) = said {
+                return Err(format!(
+                    "it has both `{other}` and `{name}`: one of them says what is wanted, the others are null"
+                ));
+            }
+            said = Some((name, want));
+        }
+        Ok(said.map(|(_, want)| want))
     }
 }
 

@@ -41,6 +41,11 @@ impl<'a> Symbols<'a> {
         machine.instrument(row::text(self.column, i)?)
     }
 
+    /// Whether row `i` has one.
+    pub fn any(&self, i: usize) -> bool {
+        row::text(self.column, i).is_some()
+    }
+
     /// The symbol of row `i`, for messages.
     pub fn text(&self, i: usize) -> &str {
         row::text(self.column, i).unwrap_or("null")

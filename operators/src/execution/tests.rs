@@ -1,6 +1,8 @@
+mod ends;
+
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{Field, SchemaRef};
 use serde_json::{Value, json};
 use tidemill_engine::row;
@@ -331,6 +333,90 @@ fn bad_rows_become_alerts() {
     assert_eq!(told.len(), 2);
 }
 
+/// Signals with numbers: `null` says nothing.
+fn numbered(rows: &[(i64, &str, Option<f64>)], name: &str) -> RecordBatch {
+    let at: Vec<(i64, u64)> = rows.iter().enumerate().map(|(i, r)| (r.0, i as u64)).collect();
+    let sides: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|r| Some(r.1))));
+    let columns = vec![
+        ("symbol", symbols(rows.iter().map(|_| "A"))),
+        ("side", sides),
+        (name, numbers(rows.iter().map(|r| r.2))),
+    ];
+    nullable(stream(&at, columns))
+}
+
+#[test]
+fn a_number_that_is_none_refuses_its_signal_and_null_says_nothing() {
+    for name in super::signals::NUMBERS {
+        let rows = |value: Option<f64>, side: &'static str| numbered(&[(2 * S, side, value)], name);
+        let schemas = [schemas()[0].clone(), rows(None, "BUY").schema()];
+        let plan = plan::<Execution>(with(json!({})), &schemas).unwrap();
+        let run = |value: Option<f64>, side: &'static str| {
+            told(&plan.schema, &whole(&plan, &[quotes(&[(S, "A", 99.0, 100.0)]), rows(value, side)]))
+        };
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let told = run(Some(value), "BUY");
+            let text = format!("event=alert rule=bad_signal detail=the signal for A: its `{name}` is");
+            assert!(told.len() == 1 && told[0].starts_with(&text), "{name} {value}: {told:?}");
+        }
+        let told = run(None, "BUY");
+        assert!(
+            told[0].contains("side=buy type=market") && told[2].contains("event=fill"),
+            "{name}: {told:?}"
+        );
+        // A position is left whatever its sizes are.
+        assert_eq!(run(Some(f64::NAN), "CANCEL"), [""; 0], "{name}");
+    }
+    for (name, value) in [("stop_loss", -5.0), ("stop_loss", 0.0), ("take_profit", 1e300), ("atr", -1.0)] {
+        let rows = numbered(&[(2 * S, "BUY", Some(value))], name);
+        let plan = plan::<Execution>(with(json!({})), &[schemas()[0].clone(), rows.schema()]).unwrap();
+        let told = told(&plan.schema, &whole(&plan, &[quotes(&[(S, "A", 99.0, 100.0)]), rows]));
+        assert!(told.len() == 1 && told[0].contains("rule=bad_signal"), "{name} {value}: {told:?}");
+    }
+}
+
+#[test]
+fn a_signal_that_wants_two_things_is_refused() {
+    let rows = |side: &'static str| numbered(&[(2 * S, side, Some(-50.0))], "target");
+    let plan = plan::<Execution>(with(json!({})), &[schemas()[0].clone(), rows("BUY").schema()]).unwrap();
+    let run = |side: &'static str| {
+        told(&plan.schema, &whole(&plan, &[quotes(&[(S, "A", 99.0, 100.0)]), rows(side)]))
+    };
+    let told = run("BUY");
+    let text = "event=alert rule=bad_signal detail=the signal for A: it has both `target` and `side`";
+    assert!(told.len() == 1 && told[0].starts_with(text), "{told:?}");
+    // `HOLD` says nothing.
+    assert!(!run("HOLD").iter().any(|line| line.contains("bad_signal")));
+}
+
+#[test]
+fn a_size_that_is_null_is_any_and_one_that_is_no_number_fills_nothing() {
+    let trades = |rows: &[(i64, Option<f64>)]| {
+        let at: Vec<(i64, u64)> = rows.iter().enumerate().map(|(i, r)| (r.0, i as u64)).collect();
+        nullable(stream(
+            &at,
+            vec![
+                ("symbol", symbols(rows.iter().map(|_| "A"))),
+                ("price", numbers(rows.iter().map(|_| Some(100.0)))),
+                ("size", numbers(rows.iter().map(|r| r.1))),
+            ],
+        ))
+    };
+    let plan = plan::<Execution>(with(json!({})), &[trades(&[]).schema(), schemas()[1].clone()]).unwrap();
+    let run = |size: Option<f64>| {
+        let inputs = [
+            trades(&[(S, Some(5.0)), (3 * S, size), (4 * S, Some(100.0))]),
+            wishes(&[(2 * S, "A", Some("BUY"))]),
+        ];
+        let told = told(&plan.schema, &whole(&plan, &inputs));
+        told.into_iter().filter(|l| l.contains("event=fill") || l.contains("event=alert")).collect::<Vec<_>>()
+    };
+    assert_eq!(run(None).len(), 1);
+    let told = run(Some(f64::NAN));
+    assert!(told[0].contains("rule=bad_size detail=a size of A is no number"), "{told:?}");
+    assert!(told[1].contains("fill_quantity=10"), "{told:?}");
+}
+
 /// A batch of reports: columns by name.
 fn reports(rows: &[(i64, Value)]) -> RecordBatch {
     let at: Vec<(i64, u64)> = rows.iter().enumerate().map(|(i, r)| (r.0, i as u64)).collect();
@@ -402,6 +488,73 @@ fn a_broker_tells_of_its_account_and_its_fills() {
 }
 
 #[test]
+fn reports_that_begin_again_hold_orders_back_until_the_account_is_told() {
+    let change = json!({ "venue": { "kind": "external" }, "reports": "third" });
+    let [left, right] = schemas();
+    let plan = plan::<Execution>(with(change), &[left, right, reports(&[]).schema()]).unwrap();
+    let snapshot = |at: i64, held: i64| {
+        [
+            (at, json!({ "event": "snapshot_begin" })),
+            (at, json!({ "event": "snapshot_position", "symbol": "A", "quantity": held, "price": 90 })),
+            (at, json!({ "event": "snapshot_end" })),
+        ]
+    };
+    // An order of which this run does not know has bought 6 of 10.
+    let mut said = snapshot(S, 0).to_vec();
+    said.push((2 * S, json!({ "event": "reconciling" })));
+    said.push((4 * S, json!({ "event": "heartbeat" })));
+    said.extend(snapshot(5 * S, 6));
+    let inputs = [quotes(&[(S, "A", 99.0, 100.0)]), wishes(&[(3 * S, "A", Some("BUY"))]), reports(&said)];
+    let rows = whole(&plan, &inputs);
+    let told = told(&plan.schema, &rows);
+    let orders: Vec<&String> = told.iter().filter(|row| row.contains("event=order ")).collect();
+    assert_eq!(orders.len(), 1, "{told:?}");
+    assert!(orders[0].contains(" quantity=4 "), "{orders:?}");
+    check(&plan, &inputs, rows, 3);
+}
+
+#[test]
+fn a_snapshot_with_a_row_that_cannot_be_read_counts_for_nothing() {
+    let change =
+        json!({ "venue": { "kind": "external" }, "reports": "third", "instruments": [{ "symbol": "A" }] });
+    let [left, right] = schemas();
+    let plan = plan::<Execution>(with(change), &[left, right, reports(&[]).schema()]).unwrap();
+    let snapshot = |at: i64, rows: &[serde_json::Value]| {
+        let begin = (at, json!({ "event": "snapshot_begin" }));
+        let rows = rows.iter().map(|row| (at, row.clone()));
+        let end = (at, json!({ "event": "snapshot_end" }));
+        std::iter::once(begin).chain(rows).chain([end]).collect::<Vec<_>>()
+    };
+    let held = json!({ "event": "snapshot_position", "symbol": "A", "quantity": 3, "price": 90 });
+    let unlisted = json!({ "event": "snapshot_position", "symbol": "B", "quantity": 3, "price": 90 });
+    let cash = json!({ "event": "snapshot_cash", "currency": "USD", "cash": 5000 });
+    let bad = [
+        json!({ "event": "snapshot_position", "symbol": "A", "price": 90 }),
+        json!({ "event": "snapshot_position", "quantity": 3, "price": 90 }),
+        json!({ "event": "snapshot_order", "symbol": "A", "order_id": "x", "side": "buy", "quantity": 1 }),
+        json!({ "event": "snapshot_cash", "currency": "USD" }),
+    ];
+    let mut said = snapshot(S, &[held.clone(), unlisted, cash.clone()]);
+    for (n, bad) in (2..).zip(bad) {
+        said.extend(snapshot(n * S, &[bad, cash.clone()]));
+    }
+    let inputs = [quotes(&[(S, "A", 99.0, 100.0)]), wishes(&[]), reports(&said)];
+    let rows = whole(&plan, &inputs);
+    let told = told(&plan.schema, &rows);
+    let count = |word: &str| told.iter().filter(|row| row.contains(word)).count();
+    assert_eq!(count("event=position"), 1, "{told:?}");
+    assert_eq!(count("rule=bad_report"), 5, "{told:?}");
+    assert_eq!(count("the whole snapshot is passed over"), 4, "{told:?}");
+    // The next one that can be read counts.
+    let mut said = said;
+    said.extend(snapshot(9 * S, &[cash]));
+    let inputs = [quotes(&[(S, "A", 99.0, 100.0)]), wishes(&[]), reports(&said)];
+    let rows = whole(&plan, &inputs);
+    assert_eq!(self::told(&plan.schema, &rows).iter().filter(|r| r.contains("position_differs")).count(), 1);
+    check(&plan, &inputs, rows, 3);
+}
+
+#[test]
 fn commands_and_halts_come_by_streams() {
     let control: RecordBatch = {
         let words: ArrayRef = Arc::new(StringArray::from(vec!["halt", "resume", "dance"]));
@@ -420,6 +573,85 @@ fn commands_and_halts_come_by_streams() {
     assert!(told[1].starts_with("event=rejection"), "{told:?}");
     assert!(told[3].starts_with("event=order"), "{told:?}");
     assert!(told.last().unwrap().contains("rule=bad_command"), "{told:?}");
+}
+
+#[test]
+fn a_position_tells_how_far_it_is_from_its_liquidation() {
+    let perpetual =
+        json!({ "symbol": "A", "class": "perpetual", "initial_margin": 0.1, "maintenance_margin": 0.05 });
+    let change = json!({
+        "instruments": [perpetual],
+        "account": { "kind": "margin", "cash": { "USD": 1000 } },
+        "sizing": { "fixed": 50 },
+    });
+    let plan = plan::<Execution>(with(change), &schemas()).unwrap();
+    let rows = whole(&plan, &[quotes(&[(S, "A", 100.0, 100.0)]), wishes(&[(2 * S, "A", Some("BUY"))])]);
+    let told = told(&plan.schema, &rows);
+    let position = told.last().unwrap();
+    // 1000 + 50 (p - 100) = 0.05 x 50 p at 4000 / 47.5 = 84.21: 15.79 % below the mark.
+    assert!(position.contains("liquidation=84.2105"), "{position}");
+    assert!(position.contains("liquidation_distance=0.15789"), "{position}");
+}
+
+#[test]
+fn a_stream_of_halts_is_market_data() {
+    let halts = |rows: &[(i64, bool)]| {
+        let at: Vec<(i64, u64)> = rows.iter().enumerate().map(|(i, r)| (r.0, i as u64)).collect();
+        let halted: ArrayRef = Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.1))));
+        nullable(stream(&at, vec![("symbol", symbols(rows.iter().map(|_| "A"))), ("halted", halted)]))
+    };
+    let [left, right] = schemas();
+    let plan = plan::<Execution>(with(json!({})), &[left, right, halts(&[]).schema()]).unwrap();
+    let inputs = [
+        quotes(&[(S, "A", 99.0, 100.0), (5 * S, "A", 99.0, 100.0)]),
+        wishes(&[(3 * S, "A", Some("BUY")), (6 * S, "A", Some("BUY"))]),
+        halts(&[(2 * S, true), (4 * S, false)]),
+    ];
+    let rows = whole(&plan, &inputs);
+    let told = told(&plan.schema, &rows);
+    assert!(told[0].contains("rule=halted"), "{told:?}");
+    assert!(told[1].starts_with("event=order"), "{told:?}");
+    check(&plan, &inputs, rows, 3);
+}
+
+#[test]
+fn a_book_told_order_by_order_gives_the_exact_place_in_the_queue() {
+    // At 99 rest 5 ahead of ours. 3 of them trade, 2 are cancelled; then 4 trade, which are ours.
+    let rows = [
+        (1, "order", Some(1), "bid", 99.0, 5.0),
+        (1, "order", Some(2), "ask", 101.0, 5.0),
+        (3, "trade", None, "bid", 99.0, 3.0),
+        (3, "order", Some(1), "bid", 99.0, 2.0),
+        (4, "order", Some(1), "bid", 99.0, 0.0),
+        (5, "trade", None, "bid", 99.0, 4.0),
+        (6, "reset", None, "bid", 0.0, 0.0),
+    ];
+    let book = |n: usize| {
+        let rows = &rows[..n];
+        let at: Vec<(i64, u64)> = rows.iter().enumerate().map(|(i, r)| (r.0 * S, i as u64)).collect();
+        let order: ArrayRef = Arc::new(UInt64Array::from_iter(rows.iter().map(|r| r.2)));
+        let columns = vec![
+            ("symbol", symbols(rows.iter().map(|_| "A"))),
+            ("event", symbols(rows.iter().map(|r| r.1))),
+            ("order", order),
+            ("side", symbols(rows.iter().map(|r| r.3))),
+            ("price", numbers(rows.iter().map(|r| Some(r.4)))),
+            ("size", numbers(rows.iter().map(|r| Some(r.5)))),
+        ];
+        nullable(stream(&at, columns))
+    };
+    let more = json!({ "venue": { "kind": "paper", "queue": "exact" }, "order": { "type": "limit", "from": "near" } });
+    let [_, right] = schemas();
+    let plan = plan::<Execution>(with(more), &[book(0).schema(), right]).unwrap();
+    let inputs = [book(7), wishes(&[(2 * S, "A", Some("BUY"))])];
+    let rows = whole(&plan, &inputs);
+    let fills: Vec<String> =
+        told(&plan.schema, &rows).into_iter().filter(|t| t.starts_with("event=fill ")).collect();
+    assert!(
+        fills.len() == 1 && fills[0].contains("fill_quantity=4") && fills[0].contains("fill_price=99"),
+        "{fills:?}"
+    );
+    check(&plan, &inputs, rows, 3);
 }
 
 #[test]

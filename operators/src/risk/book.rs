@@ -24,6 +24,8 @@ pub(super) struct Book {
     now: Option<i64>,
     pub src: u64,
     pub seq: u64,
+    /// Up to when splits and dividends have happened.
+    acted: Option<i64>,
     /// Something happened at `now` after which figures are told.
     moved: bool,
     /// When the interval ends in which a price came that no sample has yet.
@@ -47,7 +49,11 @@ pub(super) struct Symbol {
     /// Last price; NaN before the first.
     pub price: f64,
     /// Price at the last sample; NaN before.
-    sampled: f64,
+    pub sampled: f64,
+    /// Dividends for a unit that the last price may still have in it.
+    pub owed: f64,
+    /// Dividends for a unit since the last sample that prices have lost.
+    pub paid: f64,
 }
 
 impl Book {
@@ -63,6 +69,8 @@ impl Book {
             quantity: 0.0,
             price: f64::NAN,
             sampled: f64::NAN,
+            owed: 0.0,
+            paid: 0.0,
         });
         id
     }
@@ -81,7 +89,9 @@ impl Book {
     /// A price is seen.
     #[inline]
     pub fn price(&mut self, id: u32, price: f64, config: &Config) {
-        self.symbols[id as usize].price = price;
+        let symbol = &mut self.symbols[id as usize];
+        symbol.price = price;
+        symbol.paid += std::mem::take(&mut symbol.owed);
         if self.due.is_none() {
             self.due = self.now.map(|now| config.end(now));
         }
@@ -111,9 +121,25 @@ impl Book {
     /// Every row before `ts` has come: tells what is due, in order.
     #[inline]
     pub fn pass(&mut self, ts: i64, config: &Config, scratch: &mut Scratch, rows: &mut Rows) {
+        if !config.actions.is_empty() {
+            self.act(ts, config, scratch, rows);
+        }
         if self.is_due(ts) {
             self.settle(ts, config, scratch, rows);
         }
+    }
+
+    /// Splits and dividends up to `ts`, each after what was due before it: that order is one of time alone, so it shows nowhere when this
+    /// is called.
+    fn act(&mut self, ts: i64, config: &Config, scratch: &mut Scratch, rows: &mut Rows) {
+        let done = self.acted.map_or(0, |done| config.actions.partition_point(|a| a.ts <= done));
+        for action in config.actions[done..].iter().take_while(|a| a.ts <= ts) {
+            if self.is_due(action.ts) {
+                self.settle(action.ts, config, scratch, rows);
+            }
+            action.happen(self);
+        }
+        self.acted = self.acted.max(Some(ts));
     }
 
     #[cold]
@@ -135,7 +161,7 @@ impl Book {
     fn sample(&mut self, config: &Config) {
         let mut returns = Vec::with_capacity(self.symbols.len());
         for symbol in &mut self.symbols {
-            returns.push(symbol.price / symbol.sampled - 1.0);
+            returns.push((symbol.price + std::mem::take(&mut symbol.paid)) / symbol.sampled - 1.0);
             symbol.sampled = symbol.price;
         }
         self.test(&returns);

@@ -10,6 +10,7 @@ use tidemill_risk::stress::Shocks;
 use tidemill_risk::var::monte_carlo::Draw;
 use tidemill_risk::var::{Method, is_level};
 
+use super::corporate::Action;
 use super::{Covariance, OptionTerms, Params, When};
 
 /// The longest interval of samples.
@@ -43,6 +44,8 @@ pub(super) struct Config {
     pub multipliers: BTreeMap<String, f64>,
     pub options: BTreeMap<String, Terms>,
     pub when: When,
+    /// In order of time.
+    pub actions: Vec<Action>,
 }
 
 /// An option's terms.
@@ -59,7 +62,7 @@ pub(super) struct Terms {
 }
 
 impl Config {
-    pub fn of(params: Params, problems: &mut Problems) -> Self {
+    pub fn of(params: Params, actions: Vec<Action>, problems: &mut Problems) -> Self {
         let mut check = |fine: bool, path: &str, reason: &str, hint: &str| {
             if !fine {
                 problems.push(Problem::new(path, reason).hint(hint));
@@ -209,6 +212,7 @@ impl Config {
             multipliers: params.multipliers,
             options,
             when: params.when,
+            actions,
         }
     }
 

@@ -8,6 +8,9 @@ use tidemill_engine::operator::END;
 use super::*;
 use crate::check::{Rng, check, numbers, plan, stream, symbols, whole};
 
+mod corporate;
+mod methods;
+
 const SYMBOLS: [&str; 4] = ["SPY", "BAC", "IBM", "AIG"];
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +34,11 @@ fn batch(rows: &[Tick], column: &str) -> RecordBatch {
 }
 
 fn planned(with: Value) -> OperatorPlan {
-    plan::<Risk>(with, &[batch(&[], "quantity").schema(), batch(&[], "price").schema()]).unwrap()
+    plan_of(with).unwrap()
+}
+
+fn plan_of(with: Value) -> Result<OperatorPlan, Vec<String>> {
+    plan::<Risk>(with, &[batch(&[], "quantity").schema(), batch(&[], "price").schema()])
 }
 
 /// Positions and prices as they might come: ties in time, gaps, a symbol that comes late, prices that are none.

@@ -1,15 +1,15 @@
 //! The account as others see it: the gate's and the sizing rules' view, and the rows of samples.
 
 use super::Execution;
-use super::orders::Orders;
+use super::orders::{Orders, Tracked};
 use super::slot::Slot;
 use crate::event::{EquityRow, Event, Happened, PositionRow};
 use crate::gate::{View, Working};
 use crate::history::History;
-use crate::ledger::Ledger;
+use crate::ledger::{AccountKind, Ledger};
 use crate::market::InstrumentId;
 use crate::money::{self, Decimal};
-use crate::order::Side;
+use crate::order::{Order, Side};
 
 /// The account with its working orders.
 pub(super) struct Account<'a> {
@@ -35,12 +35,7 @@ impl View for Account<'_> {
     fn working(&self, instrument: InstrumentId) -> Working {
         let mut working = Working::default();
         for order in self.orders.of(instrument) {
-            let sum = match (order.order.side, order.order.reduce_only) {
-                (Side::Buy, false) => &mut working.buys,
-                (Side::Sell, false) => &mut working.sells,
-                (Side::Buy, true) => &mut working.reducing_buys,
-                (Side::Sell, true) => &mut working.reducing_sells,
-            };
+            let sum = sum_of(&mut working, order.order.side, order.order.reduce_only);
             *sum = sum.saturating_add(order.rest());
         }
         working
@@ -56,6 +51,57 @@ impl View for Account<'_> {
 
     fn history(&self) -> Option<&History> {
         Some(self.history)
+    }
+}
+
+/// The account as it would be without one of its working orders.
+pub(super) struct Without<'a> {
+    pub account: Account<'a>,
+    pub order: &'a Tracked,
+}
+
+impl View for Without<'_> {
+    fn currency(&self) -> &str {
+        self.account.currency()
+    }
+
+    fn equity(&self) -> f64 {
+        self.account.equity()
+    }
+
+    fn position(&self, instrument: InstrumentId) -> Decimal {
+        self.account.position(instrument)
+    }
+
+    fn working(&self, instrument: InstrumentId) -> Working {
+        let mut working = self.account.working(instrument);
+        let Order { instrument: own, side, reduce_only, .. } = self.order.order;
+        if instrument == own {
+            let sum = sum_of(&mut working, side, reduce_only);
+            *sum = sum.saturating_sub(self.order.rest());
+        }
+        working
+    }
+
+    fn price(&self, instrument: InstrumentId) -> f64 {
+        self.account.price(instrument)
+    }
+
+    fn rate(&self, instrument: InstrumentId) -> Option<Decimal> {
+        self.account.rate(instrument)
+    }
+
+    fn history(&self) -> Option<&History> {
+        self.account.history()
+    }
+}
+
+fn sum_of(working: &mut Working, side: Side, reduce_only: bool) -> &mut Decimal {
+    match (side, reduce_only) {
+        (Side::Buy, false) => &mut working.buys,
+        (Side::Sell, false) => &mut working.sells,
+        (Side::Buy, true) => &mut working.reducing_buys,
+        (Side::Sell, true) => &mut working.reducing_sells,
     }
 }
 
@@ -93,6 +139,36 @@ impl Execution {
             fees: held.fees,
             value: self.ledger.value(i),
             liquidation: self.ledger.liquidation_price(i),
+            liquidation_distance: self.ledger.liquidation_distance(i),
+        }
+    }
+
+    /// Tells, once, that the account owes what it has not: a cash account in a currency, a margin account (whose cash may be borrowed) as a
+    /// whole. Once it is paid, the next time is told again.
+    pub(super) fn look_for_debt(&mut self, out: &mut Vec<Event>) {
+        if self.params.account.kind == AccountKind::Margin {
+            let equity = self.ledger.equity();
+            let currency = &self.params.account.currency;
+            if equity >= 0.0 {
+                self.own.owed.clear();
+            } else if equity < 0.0 && self.own.owed.insert(currency.clone()) {
+                let detail = format!("equity is {equity:.2} {currency}: the account owes more than it has");
+                self.alert(None, "negative_balance", detail, out);
+            }
+            return;
+        }
+        let ledger = &self.ledger;
+        if !self.own.owed.is_empty() {
+            self.own.owed.retain(|currency| ledger.cash(currency) < Decimal::ZERO);
+        }
+        let mut told = Vec::new();
+        for (currency, cash) in ledger.negative_cash() {
+            if self.own.owed.insert(currency.to_owned()) {
+                told.push(format!("{cash} {currency} are left in a cash account"));
+            }
+        }
+        for detail in told {
+            self.alert(None, "negative_balance", detail, out);
         }
     }
 
@@ -108,7 +184,9 @@ impl Execution {
             }
         }
         self.follow(out);
+        self.look_for_debt(out);
         let row = self.equity();
+        self.own.sampled = Some((self.own.now, row));
         self.tell(Happened::Equity(row), out);
     }
 }

@@ -27,8 +27,9 @@ pub struct ProtectParams {
     /// How far behind the best price since the position was opened it is closed; in place of `stop_loss`.
     #[serde(default)]
     pub trailing: Option<Distance>,
-    /// Where prices are watched: by orders that rest at the `venue` (a stop order and a limit order, reduce-only), or by this `machine`, which
-    /// sends a market order once a price is there (for venues that take no second order for what is held).
+    /// Where prices are watched: by orders that rest at the `venue` (a stop order and a limit order, reduce-only; exits stand beside them), or by this
+    /// `machine`, which takes back what else works and sends a market order once a price is there (for venues that take no second order for what is
+    /// held, such as brokers of shares).
     #[serde(default)]
     pub at: Watched,
     /// Whether the same wish may open the position again after its guard closed it. Default: not until the strategy wished for something
@@ -107,6 +108,15 @@ pub struct Asked {
     pub atr: Option<Decimal>,
 }
 
+impl Asked {
+    /// Every unit became `ratio` units, so prices are smaller by it.
+    pub fn split(&mut self, ratio: Decimal) {
+        for price in [&mut self.stop_loss, &mut self.take_profit, &mut self.atr].into_iter().flatten() {
+            *price = price.checked_div(ratio).unwrap_or(*price);
+        }
+    }
+}
+
 /// The guard of one position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
@@ -133,9 +143,9 @@ impl Guard {
             asked.take_profit.and_then(|p| on_tick(p, tick, long)).or_else(|| away(params.take_profit, up));
         let trail = match (stop, params.trailing) {
             (None, Some(Distance::Fraction(f))) => Some(Trail::Fraction(f.0)),
-            (None, Some(Distance::Amount(a))) => Some(Trail::Amount(a.0)),
-            (None, Some(Distance::Atr(n))) => {
-                asked.atr.and_then(|atr| atr.checked_mul(n.0)).map(Trail::Amount)
+            (None, Some(away)) => {
+                let away = amount(away, average, asked.atr);
+                away.map(|away| Trail::Amount(trail_on_tick(away, tick)))
             }
             _ => None,
         };
@@ -150,18 +160,20 @@ impl Guard {
         [stop.map(|o| (Purpose::StopLoss, o)), take.map(|o| (Purpose::TakeProfit, o))]
     }
 
-    /// Prices became smaller by `ratio`.
-    pub fn split(&mut self, ratio: Decimal) {
-        let less = |p: Decimal| p.checked_div(ratio).unwrap_or(p);
-        (self.stop, self.take) = (self.stop.map(less), self.take.map(less));
-        if let Some(Trail::Amount(a)) = self.trail {
-            self.trail = Some(Trail::Amount(less(a)));
-        }
+    /// Prices became smaller by `ratio`, and are put on the tick again.
+    pub fn split(&mut self, ratio: Decimal, long: bool, tick: Decimal) {
+        let less = |price: Option<Decimal>, up: bool| {
+            let price = price?;
+            let exact = price.checked_div(ratio).unwrap_or(price);
+            on_tick(exact, tick, up).filter(|p| *p > Decimal::ZERO).or(Some(exact))
+        };
+        (self.stop, self.take) = (less(self.stop, !long), less(self.take, long));
+        self.trail = self.trail.map(|trail| trail_after_split(trail, ratio, tick));
     }
 }
 
 /// A distance in price.
-fn amount(distance: Distance, average: Decimal, atr: Option<Decimal>) -> Option<Decimal> {
+pub(super) fn amount(distance: Distance, average: Decimal, atr: Option<Decimal>) -> Option<Decimal> {
     match distance {
         Distance::Fraction(f) => average.checked_mul(f.0),
         Distance::Amount(a) => Some(a.0),
@@ -173,6 +185,21 @@ fn amount(distance: Distance, average: Decimal, atr: Option<Decimal>) -> Option<
 pub fn on_tick(price: Decimal, tick: Decimal, up: bool) -> Option<Decimal> {
     let below = money::floor_to(price, tick);
     if up && below != price { below.checked_add(tick) } else { Some(below) }
+}
+
+/// The distance of a trailing stop on the tick: no looser than asked, but for one tick, which is the least.
+pub fn trail_on_tick(amount: Decimal, tick: Decimal) -> Decimal {
+    money::floor_to(amount, tick).max(tick).normalize()
+}
+
+/// The distance of a trailing stop after every unit became `ratio` units.
+pub fn trail_after_split(trail: Trail, ratio: Decimal, tick: Decimal) -> Trail {
+    match trail {
+        Trail::Amount(amount) => {
+            Trail::Amount(trail_on_tick(amount.checked_div(ratio).unwrap_or(amount), tick))
+        }
+        Trail::Fraction(_) => trail,
+    }
 }
 
 /// A guard that this machine watches: at which prices it acts. Between `low` and `high`, nothing happens.
@@ -225,6 +252,9 @@ impl Watch {
         // A trailing stop has to see each better price.
         let follow = if self.trail.is_none() {
             f64::NAN
+        } else if self.best.is_nan() {
+            // Any price is the best one so far.
+            if self.long { f64::NEG_INFINITY } else { f64::INFINITY }
         } else if self.long {
             self.best.next_up()
         } else {
@@ -241,6 +271,14 @@ impl Watch {
         self.stop = if self.trail.is_some() { stop } else { self.stop };
     }
 
+    /// Begins anew with the next price, where it follows the best one.
+    pub fn forget(&mut self) {
+        if self.trail.is_some() {
+            (self.best, self.stop) = (f64::NAN, f64::NAN);
+            self.bounds();
+        }
+    }
+
     /// Prices became smaller by `ratio`.
     pub fn split(mut self, ratio: f64) -> Self {
         for price in [&mut self.stop, &mut self.take, &mut self.best, &mut self.low, &mut self.high] {
@@ -249,6 +287,7 @@ impl Watch {
         if let Some((distance, false)) = &mut self.trail {
             *distance /= ratio;
         }
+        self.bounds();
         self
     }
 

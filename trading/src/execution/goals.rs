@@ -1,15 +1,14 @@
 //! From a wish to orders: what position is wanted, what of it is missing, what works against it.
 
 use super::Execution;
-use super::brackets::Asked;
 use super::orders::Purpose;
-use super::params::{Mode, Turn};
+use super::params::Mode;
 use super::slot::{Cause, Goal, Parent};
 use crate::algo::Schedule;
 use crate::event::{Event, Happened, Reason};
 use crate::market::InstrumentId;
 use crate::money::{self, Decimal};
-use crate::order::{OrderId, Side, Status};
+use crate::order::{OrderId, Side};
 use crate::signal::{OrderWish, Signal, Want};
 
 /// The most units that a signal may ask for.
@@ -58,19 +57,19 @@ impl Execution {
                 return;
             }
         };
-        let decimal = |x: Option<f64>| x.filter(|x| *x > 0.0).and_then(money::from_f64);
-        let asked = Asked {
-            stop_loss: decimal(signal.stop_loss),
-            take_profit: decimal(signal.take_profit),
-            atr: decimal(signal.atr),
-        };
         if let Want::Trade(quantity) = signal.want {
             if quantity.abs() > UNITS_MAX {
                 return self.refuse_units(i, quantity, out);
             }
-            self.own.slots[i as usize].asked = asked;
-            self.order(i, quantity, signal.order, cause, Reason::Signal, out);
-            return self.protect(i, out);
+            let position = self.ledger.quantity(i);
+            let grows = position.is_zero() || direction_of(position) == direction;
+            if grows && !self.may_keep(i, side_of(quantity), true, out) {
+                return;
+            }
+            if self.is_dust(signal, quantity, out) {
+                return;
+            }
+            return self.trade(signal, quantity, cause, out);
         }
         let slot = &self.own.slots[i as usize];
         let wanted = (direction, signal.strength);
@@ -81,23 +80,52 @@ impl Execution {
             // The guard said no to this very wish.
             return;
         }
+        let side = if direction < 0 { Side::Sell } else { Side::Buy };
+        if direction != 0 && !self.may_keep(i, side, fresh, out) {
+            return;
+        }
         let sided = matches!(signal.want, Want::Long | Want::Short);
         if self.params.mode == Mode::Trade && sided {
             let Some(units) = self.size(signal, out) else { return };
+            if self.is_dust(signal, units, out) {
+                return;
+            }
             let slot = &mut self.own.slots[i as usize];
-            (slot.asked, slot.wanted, slot.stopped) = (asked, Some(wanted), false);
-            self.order(i, self.allowed(i, units), signal.order, cause, Reason::Signal, out);
-            return self.protect(i, out);
+            (slot.wanted, slot.stopped) = (Some(wanted), false);
+            return self.trade(signal, self.allowed(i, units), cause, out);
         }
         let coming = self.coming(i);
         if sided && !fresh && self.params.rebalance.is_none() && direction_of(coming) == direction {
             // The position is there, or on its way.
-            return self.reprice(i, coming, signal.order, cause, out);
+            let names = signal.stop_loss.is_some() || signal.take_profit.is_some();
+            let missing = coming.saturating_sub(self.ledger.quantity(i));
+            if !self.may_trigger(signal, missing, out) || (names && !self.may_aim(signal, coming, out)) {
+                return;
+            }
+            self.reprice(i, coming, signal.order, cause, out);
+            return if names {
+                self.reguard(i, out)
+            };
         }
         let Some(units) = self.size(signal, out) else { return };
-        let target = self.allowed(i, units);
+        let mut target = self.allowed(i, units);
+        let mut refused = target.is_zero() && self.may_hold(i, units) && self.is_dust(signal, units, out);
+        if !self.may_trigger(signal, target.saturating_sub(coming), out) {
+            return;
+        }
+        if !self.may_aim(signal, target, out) {
+            let position = self.ledger.quantity(i);
+            if position.is_zero() || side_of(position) == side_of(target) {
+                return;
+            }
+            // What it was to be turned from is not wanted any more.
+            (target, refused) = (Decimal::ZERO, true);
+        }
         let slot = &mut self.own.slots[i as usize];
-        (slot.asked, slot.wanted, slot.stopped) = (asked, Some(wanted), false);
+        (slot.wanted, slot.stopped) = (Some(wanted), false);
+        if !refused {
+            slot.refused = None;
+        }
         let near = self.params.rebalance.is_some_and(|band| {
             let off = target.saturating_sub(coming).abs();
             !target.is_zero()
@@ -106,11 +134,50 @@ impl Execution {
         });
         if near || target == coming {
             self.own.slots[i as usize].goal = None;
-            return self.reprice(i, coming, signal.order, cause, out);
+            self.reprice(i, coming, signal.order, cause, out);
+        } else {
+            let position = self.ledger.quantity(i);
+            let turns = !target.is_zero() && !position.is_zero() && side_of(target) != side_of(position);
+            if turns {
+                self.cancel_exits(i, out);
+            }
+            self.own.slots[i as usize].goal =
+                Some(Goal { target, wish: signal.order, cause, reason: Reason::Signal });
+            self.settle(i, out);
         }
-        self.own.slots[i as usize].goal =
-            Some(Goal { target, wish: signal.order, cause, reason: Reason::Signal });
-        self.settle(i, out);
+        if signal.stop_loss.is_some() || signal.take_profit.is_some() {
+            self.reguard(i, out);
+        }
+    }
+
+    /// A wish for an order of so many signed units, whatever is held.
+    fn trade(&mut self, signal: &Signal, mut units: Decimal, cause: Cause, out: &mut Vec<Event>) {
+        let i = signal.instrument;
+        let position = self.ledger.quantity(i);
+        if !self.may_trigger(signal, units, out) {
+            return;
+        }
+        let mut refused = false;
+        if !self.may_aim(signal, position.saturating_add(units), out) {
+            if position.is_zero() || side_of(position) == side_of(units) {
+                return;
+            }
+            // It may still close what is held.
+            (units, refused) = (-position, true);
+        }
+        if !refused {
+            self.own.slots[i as usize].refused = None;
+        }
+        self.order(i, units, signal.order, cause, Reason::Signal, out);
+        self.protect(i, out);
+        if signal.stop_loss.is_some() || signal.take_profit.is_some() {
+            self.reguard(i, out);
+        }
+    }
+
+    /// Whether a position of this sign may be held at all.
+    fn may_hold(&self, i: InstrumentId, units: Decimal) -> bool {
+        units > Decimal::ZERO || self.may_short(i) || self.params.mode == Mode::Trade
     }
 
     /// The position that a wish asks for, before what is allowed.
@@ -144,7 +211,11 @@ impl Execution {
                 slots: &self.own.slots,
                 history: &self.history,
             };
-            self.sizing.size(signal, price, &view, &self.history)
+            match self.sizing.size(signal, price, &view, &self.history) {
+                // How far below a lot it is, is told.
+                Ok(none) if none.is_zero() => self.sizing.units(signal, price, &view, &self.history),
+                sized => sized,
+            }
         };
         match sized {
             Ok(units) => Some(units),
@@ -172,46 +243,30 @@ impl Execution {
 
     /// What will be held once all that works is filled, guards apart.
     pub(super) fn coming(&self, i: InstrumentId) -> Decimal {
-        let orders = self.own.orders.of(i).filter(|o| !o.purpose.protects()).map(|o| o.signed_rest());
+        let position = self.ledger.quantity(i);
+        let all_reduce = self.params.order.reduce_only;
+        let orders = self.own.orders.of(i).filter(|o| !o.purpose.protects());
+        let orders = orders.map(|o| (o.order.reduce_only && !all_reduce, o.signed_rest()));
         let parents = self.own.parents.values().filter(|p| p.instrument == i);
-        let unsent = parents.map(|p| p.side.sign() * p.schedule.rest());
-        orders.chain(unsent).fold(self.ledger.quantity(i), Decimal::saturating_add)
-    }
-
-    /// The wish is as before but for its limit: the one order that works for it follows.
-    fn reprice(
-        &mut self,
-        i: InstrumentId,
-        coming: Decimal,
-        wish: OrderWish,
-        cause: Cause,
-        out: &mut Vec<Event>,
-    ) {
-        let tick = self.instruments[i as usize].tick.0;
-        let Some(limit) = wish.limit.and_then(money::from_f64) else { return };
-        let orders: Vec<_> = self.own.orders.of(i).filter(|o| o.purpose == Purpose::Wish).collect();
-        let [order] = orders[..] else { return };
-        let order = order.clone();
-        let up = order.order.side == Side::Sell;
-        let Some(limit) = super::brackets::on_tick(limit, tick, up) else { return };
-        let settled = matches!(order.status, Status::Working | Status::PartlyFilled)
-            && !order.changing
-            && !order.canceling;
-        let differs = order.order.limit().is_some_and(|now| now != limit);
-        if differs && settled {
-            let id = order.order.id;
-            self.modify(id, None, Some(limit), None, Reason::Replaced, out);
-        } else if differs {
-            // It is on its way there or back: what is wanted is settled when the venue has spoken.
-            self.own.slots[i as usize].goal =
-                Some(Goal { target: coming, wish, cause, reason: Reason::Replaced });
+        let unsent = parents.map(|p| (p.closes, p.side.sign() * p.schedule.rest()));
+        let (mut others, mut exits) = (Decimal::ZERO, Decimal::ZERO);
+        for (exit, units) in orders.chain(unsent) {
+            let sum = if exit { &mut exits } else { &mut others };
+            *sum = sum.saturating_add(units);
         }
+        // Exits close no more than what is held when they are filled.
+        let (least, most) = ((-position).min(Decimal::ZERO), (-position).max(Decimal::ZERO));
+        position.saturating_add(exits.clamp(least, most)).saturating_add(others)
     }
 
     /// Brings orders nearer to the goal: takes back what works against it, then sends what is missing.
     pub(super) fn settle(&mut self, i: InstrumentId, out: &mut Vec<Event>) {
-        if self.own.slots[i as usize].closing {
+        if self.own.slots[i as usize].closing.is_on() {
             return self.settle_closing(i, out);
+        }
+        if self.own.reconciling {
+            // What is wanted waits for the snapshot.
+            return;
         }
         let Some(goal) = self.own.slots[i as usize].goal else { return self.protect(i, out) };
         let position = self.ledger.quantity(i);
@@ -229,19 +284,18 @@ impl Execution {
             turned.iter().for_each(|number| self.drop_parent(*number));
             return self.settle(i, out);
         }
-        // Guards stand in the way of an order that makes the position smaller: both could be filled.
-        let reduces = !position.is_zero() && side_of(position) != side_of(missing) && !missing.is_zero();
+        let needs_room = self.needs_room(i, &goal);
         let stale: Vec<OrderId> = self
             .own
             .orders
             .of(i)
-            .filter(|o| if o.purpose.protects() { reduces } else { against(o.order.side) || o.canceling })
+            .filter(|o| if o.purpose.protects() { needs_room } else { against(o.order.side) || o.canceling })
             .map(|o| o.order.id)
             .collect();
         if !stale.is_empty() {
             let reason = if goal.reason == Reason::Signal { Reason::Replaced } else { goal.reason };
             stale.into_iter().for_each(|id| self.cancel(id, reason, out));
-            return;
+            return self.protect(i, out);
         }
         if missing.is_zero() {
             self.own.slots[i as usize].goal = None;
@@ -252,24 +306,20 @@ impl Execution {
         }
         let turns =
             !position.is_zero() && !goal.target.is_zero() && side_of(position) != side_of(goal.target);
-        if turns && self.params.order.turn == Turn::Two {
+        if turns && self.turns_in_two(i, goal.wish) {
             if coming == position {
-                let mut cause = goal.cause;
-                if self.order_now(i, -position, goal.wish, &mut cause, goal.reason, out) {
-                    // What is left of the goal goes on once the position is closed.
-                    self.own.slots[i as usize].goal = Some(Goal { cause, ..goal });
-                } else {
-                    self.own.slots[i as usize].goal = None;
-                }
+                // What is left of the goal goes on once the position is closed.
+                let cause = self.order(i, -position, goal.wish, goal.cause, goal.reason, out);
+                self.own.slots[i as usize].goal = cause.map(|cause| Goal { cause, ..goal });
             }
-            return;
+            return self.protect(i, out);
         }
         self.own.slots[i as usize].goal = None;
         self.order(i, missing, goal.wish, goal.cause, goal.reason, out);
         self.protect(i, out);
     }
 
-    /// An order of so many signed units, sliced where the graph says so.
+    /// An order of so many signed units, sliced where the graph says so. Where it went out: the cause, with the count of its orders.
     pub(super) fn order(
         &mut self,
         i: InstrumentId,
@@ -278,45 +328,55 @@ impl Execution {
         mut cause: Cause,
         reason: Reason,
         out: &mut Vec<Event>,
-    ) {
+    ) -> Option<Cause> {
         let units = money::floor_to(units, self.lot(i));
         if units.is_zero() {
-            return;
+            return None;
         }
         let Some(algo) = &self.params.order.algo else {
-            self.order_now(i, units, wish, &mut cause, reason, out);
-            return;
+            return self.order_now(i, units, wish, &mut cause, reason, out).then_some(cause);
         };
+        let closes = self.goes_beside(i, side_of(units), units.abs(), wish, true);
         let schedule = Schedule::new(algo, self.own.now, units.abs(), self.lot(i));
         let number = self.own.next_parent;
         self.own.next_parent += 1;
         self.own
             .parents
-            .insert(number, Parent { instrument: i, side: side_of(units), schedule, wish, cause });
+            .insert(number, Parent { instrument: i, side: side_of(units), schedule, wish, cause, closes });
         self.own.slots[i as usize].counts = true;
-        self.slice(number, out);
+        self.slice(number, out)
     }
 
     /// Sends what is due of a sliced order.
-    pub(super) fn slice(&mut self, number: u64, out: &mut Vec<Event>) {
+    /// The cause, with the count of its orders, where nothing of it was refused.
+    pub(super) fn slice(&mut self, number: u64, out: &mut Vec<Event>) -> Option<Cause> {
         let now = self.own.now;
-        let Some(parent) = self.own.parents.get_mut(&number) else { return };
-        let units = parent.schedule.due(now);
+        if self.own.reconciling {
+            return self.own.parents.get(&number).map(|parent| parent.cause);
+        }
+        let parent = self.own.parents.get_mut(&number)?;
+        let mut units = parent.schedule.due(now);
         let (i, side, wish, mut cause) = (parent.instrument, parent.side, parent.wish, parent.cause);
-        let over = parent.schedule.rest().is_zero();
+        let mut over = parent.schedule.rest().is_zero();
+        let mut refused = false;
+        if parent.closes {
+            // Its guard may have closed a part meanwhile.
+            let left = self.closable(i, side, false);
+            over |= units > left;
+            units = units.min(left);
+        }
         if !units.is_zero() {
             let sent =
                 self.send_wish(i, side, units, wish, Purpose::Slice(number), &mut cause, Reason::Slice, out);
             if let Some(parent) = self.own.parents.get_mut(&number) {
                 parent.cause = cause;
             }
-            if !sent {
-                self.drop_parent(number);
-            }
+            refused = !sent;
         }
-        if over {
+        if over || refused {
             self.drop_parent(number);
         }
+        (!refused).then_some(cause)
     }
 
     /// Gives up what is not sent of a sliced order.

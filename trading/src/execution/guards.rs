@@ -16,7 +16,7 @@ impl Execution {
         let held = self.ledger.position(i);
         let (now, average) = (held.quantity, held.average);
         let tick = self.instruments[i as usize].tick.0;
-        let (at_machine, params) = (self.watches(), &self.params.protect);
+        let params = &self.params.protect;
         let slot = &mut self.own.slots[i as usize];
         if now.is_zero() {
             (slot.guard, slot.watch, slot.unguarded) = (None, ASLEEP, false);
@@ -30,19 +30,23 @@ impl Execution {
         let guard = Guard::new(params, long, average, &slot.asked, tick);
         slot.guard = (guard != Guard::default()).then_some(guard);
         slot.unguarded = false;
-        slot.watch = match (&slot.guard, at_machine) {
-            (Some(guard), true) => {
+        // Where the venue holds the guard, its prices are followed too: what still enters goes when the stop is reached.
+        slot.watch = match &slot.guard {
+            Some(guard) => {
                 let price = if slot.price > 0.0 { slot.price } else { money::to_f64(average) };
                 Watch::new(guard, long, price, same.then_some(&slot.watch))
             }
-            _ => ASLEEP,
+            None => ASLEEP,
         };
     }
 
     /// Sends, changes or takes back the guard's orders.
     pub(super) fn protect(&mut self, i: InstrumentId, out: &mut Vec<Event>) {
         let slot = &self.own.slots[i as usize];
-        if slot.goal.is_some() || (slot.guard.is_none() && !self.own.orders.any(i)) {
+        if self.own.reconciling || (slot.guard.is_none() && !self.own.orders.any(i)) {
+            return;
+        }
+        if slot.goal.is_some_and(|goal| self.needs_room(i, &goal)) {
             return;
         }
         let position = self.ledger.quantity(i);
@@ -50,13 +54,13 @@ impl Execution {
         let smallest =
             self.instruments[i as usize].min_quantity.unwrap_or(self.instruments[i as usize].lot).0;
         let side = super::goals::side_of(-position);
-        // An order that closes it already stands in the guard's place.
-        let leaving = self.own.orders.of(i).any(|o| !o.purpose.protects() && o.order.side == side)
-            || self.own.parents.values().any(|p| p.instrument == i && p.side == side);
+        let leaving = self.own.orders.of(i).any(|o| o.order.side == side && self.is_in_place_of_guard(o))
+            || self.own.parents.values().any(|p| p.instrument == i && p.side == side && !p.closes);
+        self.tell_aside(i, leaving && quantity >= smallest, out);
         let slot = &self.own.slots[i as usize];
         let stands = quantity >= smallest
             && !leaving
-            && !slot.closing
+            && !slot.closing.is_on()
             && !slot.unguarded
             && !self.watches()
             && self.gate.state() != TradingState::Halted
@@ -69,6 +73,8 @@ impl Execution {
             let live: Vec<OrderId> =
                 self.own.orders.of(i).filter(|o| o.purpose == purpose).map(|o| o.order.id).collect();
             match (leg, live.split_first()) {
+                // The paper venue ends them with the position.
+                (None, _) if position.is_zero() && self.paper.is_some() => {}
                 (None, _) => live.into_iter().for_each(|id| self.cancel(id, Reason::Bracket, out)),
                 (Some((_, order_type)), None) => {
                     let reason =
@@ -122,7 +128,8 @@ impl Execution {
         let whole = order.filled() + quantity;
         let wanted = crate::order::Order { order_type: wanted, ..order.order.clone() };
         let limit = wanted.limit().filter(|l| Some(*l) != order.order.limit());
-        let stop = wanted.stop().filter(|s| Some(*s) != order.order.stop());
+        // What has begun to close is not called back by an average that moved; it closes what came since, too.
+        let stop = wanted.stop().filter(|s| Some(*s) != order.order.stop() && order.filled().is_zero());
         let quantity = (order.order.quantity != whole).then_some(whole);
         if quantity.is_some() || limit.is_some() || stop.is_some() {
             self.modify(id, quantity, limit, stop, Reason::Bracket, out);

@@ -82,10 +82,16 @@ pub(super) fn make(
     if let Some(template) = template {
         let named = Instrument { symbol: "?".into(), ..template.clone() };
         take("", instrument_problems("default_instrument", &named));
+        if let Some(reason) = params.account.no_rate(&named.quote) {
+            // Where the graph describes no instruments at all, shares in dollars are meant: the account is what differs.
+            let at =
+                if params.default_instrument.is_some() { "default_instrument.quote" } else { "instruments" };
+            take(at, vec![(String::new(), reason)]);
+        }
     }
     let ledger = Ledger::new(&params.account, instruments.clone()).map_err(|more| take("account", more)).ok();
     let gate = if template.is_some() {
-        Gate::open(&params.risk, instruments)
+        Gate::open(&params.risk, instruments, template)
     } else {
         Gate::new(&params.risk, instruments.clone())
     };
@@ -138,6 +144,8 @@ impl Execution {
         self.own.slots.push(Slot::default());
         self.plan_close(id);
         self.find_close();
+        // It may be time to close it already: a machine that was restored would know, too.
+        self.schedule();
         Some(id)
     }
 }

@@ -1,13 +1,14 @@
 //! The machine's book of orders: what was sent, and what the venue said of it.
 //!
 //! Reports may come out of order, twice, or of orders that nobody here knows. What is learned never gets lost: a fill counts whatever
-//! state its order is in, an order that is over stays so. State: the orders that are not over, and the last [`REMEMBERED`] that
-//! are, so that what comes late still finds its order.
+//! state its order is in, an order that is over stays so, but where the venue says that it works after all. State: the orders that are not over,
+//! and the last [`REMEMBERED`] that are, so that what comes late still finds its order.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::brackets::trail_after_split;
 use crate::market::InstrumentId;
 use crate::money::Decimal;
 use crate::order::{Order, OrderId, OrderType, Side, Status};
@@ -55,6 +56,8 @@ pub struct Tracked {
     pub sent_at: i64,
     /// What for.
     pub purpose: Purpose,
+    /// When a cancel or a change was sent last.
+    pub asked_at: i64,
     /// A cancel is on its way.
     pub canceling: bool,
     /// A change is on its way.
@@ -69,6 +72,11 @@ impl Tracked {
     /// Units filled so far: what fills told of, or a snapshot, whichever knows of more.
     pub fn filled(&self) -> Decimal {
         self.booked.max(self.told)
+    }
+
+    /// Units that a snapshot has, and no fill has told of yet.
+    pub fn untold(&self) -> Decimal {
+        self.told.checked_sub(self.booked).unwrap_or_default().max(Decimal::ZERO)
     }
 
     /// Units that may still be filled.
@@ -98,12 +106,14 @@ pub struct Applied {
     pub changed: bool,
     /// Whether it ended the order.
     pub ended: bool,
+    /// Whether the order was taken for over, and works.
+    pub revived: bool,
     /// What a person should look at: a word and what was found.
     pub alert: Option<(&'static str, String)>,
 }
 
 impl Applied {
-    const UNKNOWN: Self = Self { order: None, changed: false, ended: false, alert: None };
+    const UNKNOWN: Self = Self { order: None, changed: false, ended: false, revived: false, alert: None };
 }
 
 /// All orders of a machine.
@@ -120,26 +130,30 @@ pub struct Orders {
 impl Orders {
     /// Notes an order that was sent, or that the venue was found to have.
     pub fn add(&mut self, order: Order, at: i64, purpose: Purpose) {
-        let number = self.next;
-        self.next += 1;
-        let i = order.instrument as usize;
-        if self.by_instrument.len() <= i {
-            self.by_instrument.resize_with(i + 1, Vec::new);
-        }
-        self.by_instrument[i].push(number);
-        self.numbers.insert(order.id, number);
-        let tracked = Tracked {
+        self.insert(Tracked {
             order,
             status: Status::Pending,
             booked: Decimal::ZERO,
             told: Decimal::ZERO,
             sent_at: at,
             purpose,
+            asked_at: at,
             canceling: false,
             changing: false,
             rigid: false,
             stuck: false,
-        };
+        });
+    }
+
+    fn insert(&mut self, tracked: Tracked) {
+        let number = self.next;
+        self.next += 1;
+        let i = tracked.order.instrument as usize;
+        if self.by_instrument.len() <= i {
+            self.by_instrument.resize_with(i + 1, Vec::new);
+        }
+        self.by_instrument[i].push(number);
+        self.numbers.insert(tracked.order.id, number);
         self.live.insert(number, tracked);
     }
 
@@ -186,7 +200,9 @@ impl Orders {
             }
             Said::ChangeRejected { order, .. } => (*order, Step::ChangeRejected),
             Said::Filled(fill) => (fill.order, Step::Filled(fill.side, fill.quantity)),
-            Said::Cash { .. } | Said::Split { .. } | Said::Snapshot(_) => return Applied::UNKNOWN,
+            Said::Cash { .. } | Said::Split { .. } | Said::Snapshot(_) | Said::Reconciling => {
+                return Applied::UNKNOWN;
+            }
         };
         let Some(number) = self.numbers.get(&id).copied() else {
             return self.late(id, step);
@@ -199,12 +215,16 @@ impl Orders {
         if ended {
             self.end(number);
         }
-        Applied { order: Some(order), changed, ended, alert }
+        Applied { order: Some(order), changed, ended, revived: false, alert }
     }
 
-    /// What comes of an order that is over: only fills matter.
+    /// What comes of an order that is over: fills, and that it works after all.
     fn late(&mut self, id: OrderId, step: Step) -> Applied {
-        let Some(past) = self.past.iter_mut().find(|p| p.order.id == id) else { return Applied::UNKNOWN };
+        let Some(place) = self.past.iter().position(|p| p.order.id == id) else { return Applied::UNKNOWN };
+        if matches!(step, Step::Accepted | Step::Replaced(..)) {
+            return self.revive(place, step);
+        }
+        let past = &mut self.past[place];
         let mut alert = None;
         let mut changed = false;
         if let Step::Filled(_, quantity) = step {
@@ -218,7 +238,26 @@ impl Orders {
                 past.status = Status::Filled;
             }
         }
-        Applied { order: Some(past.clone()), changed, ended: false, alert }
+        Applied { order: Some(past.clone()), changed, ended: false, revived: false, alert }
+    }
+
+    /// The venue says that an order works which was taken for over. One that is filled is over.
+    fn revive(&mut self, place: usize, step: Step) -> Applied {
+        let mut tracked = self.past[place].clone();
+        let was = tracked.status;
+        tracked.status = tracked.working();
+        (tracked.canceling, tracked.changing, tracked.rigid, tracked.stuck) = (false, false, false, false);
+        take(&mut tracked, step);
+        if was == Status::Filled || tracked.rest().is_zero() {
+            let order = Some(self.past[place].clone());
+            return Applied { order, ..Applied::UNKNOWN };
+        }
+        self.past.remove(place);
+        self.insert(tracked.clone());
+        let detail =
+            format!("order {} was taken for {}, and works at the venue", tracked.order.id, was.name());
+        let alert = Some(("order_revived", detail));
+        Applied { order: Some(tracked), changed: true, ended: false, revived: true, alert }
     }
 
     /// An instrument's position is another: its orders may be changed again.
@@ -240,11 +279,19 @@ impl Orders {
         Some(tracked)
     }
 
-    /// What a snapshot says of a known order: it works, and so much of it is filled. Whether that is news.
-    pub fn confirm(&mut self, order: &Order, filled: Decimal) -> bool {
+    /// What a snapshot of `at` says of a known order: it works, and so much of it is filled. Whether that is news. What was asked of the venue before
+    /// is answered by it: the order is as it is, and may be asked for again.
+    pub fn confirm(&mut self, at: i64, order: &Order, filled: Decimal) -> bool {
         let Some(tracked) = self.get_mut(order.id) else { return false };
         let before = (tracked.status, tracked.filled(), tracked.order.clone());
         tracked.stuck = false;
+        if tracked.asked_at < at {
+            (tracked.canceling, tracked.changing, tracked.rigid) = (false, false, false);
+        }
+        if tracked.purpose == Purpose::Adopted && tracked.status == Status::Pending {
+            // Fills from before it was known here are nobody's news any more.
+            tracked.booked = filled;
+        }
         tracked.told = tracked.told.max(filled);
         tracked.status = tracked.working();
         tracked.order.quantity = order.quantity;
@@ -252,8 +299,9 @@ impl Orders {
         before != (tracked.status, tracked.filled(), tracked.order.clone())
     }
 
-    /// Every unit became `ratio` units: quantities grow, prices shrink, as venues do with working orders.
-    pub fn split(&mut self, instrument: InstrumentId, ratio: Decimal) {
+    /// Every unit became `ratio` units: quantities grow, prices shrink, as venues do with working orders. How far a stop follows is put on the
+    /// tick as its guard's is, so that the order is not taken for another.
+    pub fn split(&mut self, instrument: InstrumentId, ratio: Decimal, tick: Decimal) {
         let numbers = self.by_instrument.get(instrument as usize).cloned().unwrap_or_default();
         for number in numbers {
             let Some(t) = self.live.get_mut(&number) else { continue };
@@ -269,7 +317,10 @@ impl Orders {
                     OrderType::StopLimit { stop: less(stop), limit: less(limit) }
                 }
                 OrderType::TakeProfit { trigger } => OrderType::TakeProfit { trigger: less(trigger) },
-                other => other,
+                OrderType::TrailingStop { trail } => {
+                    OrderType::TrailingStop { trail: trail_after_split(trail, ratio, tick) }
+                }
+                OrderType::Market => OrderType::Market,
             };
         }
     }
@@ -301,6 +352,19 @@ fn overfilled(tracked: &Tracked) -> (&'static str, String) {
     ("overfilled", format!("order {id} was filled by {filled}, it was for {quantity}"))
 }
 
+/// An order's kind with other prices, where there are any.
+pub(super) fn at_prices(order_type: OrderType, limit: Option<Decimal>, stop: Option<Decimal>) -> OrderType {
+    match order_type {
+        OrderType::Limit { limit: old } => OrderType::Limit { limit: limit.unwrap_or(old) },
+        OrderType::Stop { stop: old } => OrderType::Stop { stop: stop.unwrap_or(old) },
+        OrderType::StopLimit { stop: s, limit: l } => {
+            OrderType::StopLimit { stop: stop.unwrap_or(s), limit: limit.unwrap_or(l) }
+        }
+        OrderType::TakeProfit { trigger } => OrderType::TakeProfit { trigger: stop.unwrap_or(trigger) },
+        other => other,
+    }
+}
+
 /// Takes a report on a live order; an alert where it makes no sense.
 fn take(t: &mut Tracked, step: Step) -> Option<(&'static str, String)> {
     match step {
@@ -321,19 +385,13 @@ fn take(t: &mut Tracked, step: Step) -> Option<(&'static str, String)> {
             })
         }
         Step::Replaced(quantity, limit, stop) => {
-            t.changing = false;
+            if t.rigid && t.canceling && !t.changing {
+                // The change was taken, so what was refused before was the cancel behind it.
+                (t.canceling, t.stuck) = (false, true);
+            }
+            (t.changing, t.rigid) = (false, false);
             t.order.quantity = quantity;
-            t.order.order_type = match t.order.order_type {
-                OrderType::Limit { limit: old } => OrderType::Limit { limit: limit.unwrap_or(old) },
-                OrderType::Stop { stop: old } => OrderType::Stop { stop: stop.unwrap_or(old) },
-                OrderType::StopLimit { stop: s, limit: l } => {
-                    OrderType::StopLimit { stop: stop.unwrap_or(s), limit: limit.unwrap_or(l) }
-                }
-                OrderType::TakeProfit { trigger } => {
-                    OrderType::TakeProfit { trigger: stop.unwrap_or(trigger) }
-                }
-                other => other,
-            };
+            t.order.order_type = at_prices(t.order.order_type, limit, stop);
             t.status = if t.filled() >= quantity { Status::Filled } else { t.working() };
             None
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::brackets::ProtectParams;
+use super::brackets::{ProtectParams, trail_on_tick};
 use crate::algo::AlgoParams;
 use crate::gate::GateParams;
 use crate::history::HistoryParams;
@@ -23,13 +23,15 @@ use crate::span::Span;
 ///
 /// | stream | columns |
 /// |---|---|
-/// | trades | `price`, `size` |
+/// | trades | `price`, `size` (of null the feed does not tell: any quantity is filled) |
 /// | quotes | `bid`, `ask`, and `bid_size`, `ask_size` where known |
 /// | bars | `open`, `high`, `low`, `close`, `volume`; `ts` is the bar's end |
 /// | book deltas of a venue feed | `event`, `side`, `price`, `size`, `last` |
 /// | mark prices | `mark_price`, and `funding_rate` with `next_funding_at` where known |
 /// | funding that falls due | `funding_rate` |
-/// | signals | one of `side` (`BUY`, `LONG`, `SELL`, `SHORT`, `FLAT`, `EXIT`, `CLOSE`, `CANCEL`; null and `HOLD`: nothing), `target` (units), `weight` (part of equity), `quantity` (an order); and where wanted `strength`, `limit`, `stop`, `trail`, `atr`, `volatility`, `expected`, `stop_loss`, `take_profit` |
+/// | books order by order | `event` (`order`, `trade`, `reset`), `order` (its number), `side` (`bid`, `ask`), `price`, `size`: of an order what rests of it now, 0 when it is gone; a trade before what it left of the orders it took from. What `queue: exact` needs |
+/// | halts | `halted` (true from when the venue halts the symbol until it goes on): meanwhile orders are refused by the rule `halted`, and what must be closed waits |
+/// | signals | one of `side` (`BUY`, `LONG`, `SELL`, `SHORT`, `FLAT`, `EXIT`, `CLOSE`, `CANCEL`; null and `HOLD`: nothing), `target` (units), `weight` (part of equity), `quantity` (an order); and where wanted `strength`, `limit`, `stop`, `trail`, `atr`, `volatility`, `expected`, `stop_loss`, `take_profit` (null: not said; a number that is none, or two wishes in one row: the alert `bad_signal`, no order) |
 /// | control | `command`: `halt`, `flatten`, `reduce`, `resume` |
 ///
 /// At equal times market data comes first, then reports, control and signals. The output is one stream of events, each row with the columns that belong
@@ -67,7 +69,7 @@ pub struct ExecutionParams {
     #[serde(default)]
     pub zero_is_unchanged: bool,
     /// A CSV file of splits and dividends, relative to the graph, with the columns `ts,symbol,kind,value`: `kind` is `split` (new units for an old one)
-    /// or `dividend` (cash for a unit). For the paper venue.
+    /// or `dividend` (cash for a unit). For the paper venue only: a broker tells of them itself.
     #[serde(default)]
     pub corporate_actions: Option<String>,
     /// The account: its cash, its kind, its fees.
@@ -100,7 +102,8 @@ pub struct ExecutionParams {
     /// Whether a `SELL` without a position opens a short one. Default: no, it closes a long one.
     #[serde(default)]
     pub short: bool,
-    /// Distance of the `equity` and `position` rows; they come only where something was seen since the last. Default `1m`; 0: none.
+    /// Distance of the `equity` and `position` rows; they come only where something was seen since the last, and at the end of a
+    /// bounded run. Default `1m`; 0: none.
     #[serde(default = "minute")]
     pub sample: Span,
     /// What a `BUY` means: a long position (`target`), or one more order (`trade`).
@@ -166,9 +169,10 @@ pub struct OrderParams {
     pub time_in_force: ForceParams,
     /// Only as a maker.
     pub post_only: bool,
-    /// Orders only make positions smaller.
+    /// Orders only make positions smaller: they are cut to what is held, and refused where nothing is.
     pub reduce_only: bool,
-    /// Whether turning from long to short is one order (default), or one that closes and then one that opens, for venues that want it so.
+    /// Whether turning from long to short is one order (default), or one that closes and then one that opens, for venues that want it so. Beside a
+    /// guard at the venue an order that rests turns in two parts, so that the guard can stay.
     pub turn: Turn,
     /// Cuts orders into slices: `{ twap: { over: 5m, slices: 10 } }`.
     pub algo: Option<AlgoParams>,
@@ -240,7 +244,10 @@ impl Offset {
     pub fn trail(self, tick: Decimal) -> Option<Trail> {
         match self {
             Self::Bps(bps) => bps.0.checked_mul(Decimal::new(1, 4)).map(Trail::Fraction),
-            other => other.price(Decimal::ZERO, tick).map(Trail::Amount),
+            other => {
+                let amount = other.price(Decimal::ZERO, tick)?;
+                Some(Trail::Amount(trail_on_tick(amount, tick)))
+            }
         }
     }
 
@@ -311,6 +318,12 @@ impl ExecutionParams {
         }
         wrong.extend(under("protect", self.protect.problems()));
         wrong.extend(under("order", self.order.problems()));
+        if self.corporate_actions.is_some() && matches!(self.venue, VenueParams::External) {
+            wrong.push((
+                "corporate_actions".into(),
+                "a broker tells of splits and dividends itself: leave the file out with `venue: { kind: external }`".into(),
+            ));
+        }
         if self.rebalance.is_some_and(|r| r.0 < Decimal::ZERO) {
             wrong.push(("rebalance".into(), "must not be below zero".into()));
         }

@@ -4,18 +4,37 @@
 //! - An order that the venue had, and has no more, is over. How it ended is not known; what it did is in the positions.
 //! - An order that was sent, and of which nothing was heard, may still be on its way though a snapshot does not have it: it becomes
 //!   [`Status::Unknown`], is never sent again, and counts as working until the venue (or the sink, which asks it) says what became of it.
+//! - Reports that begin again ([`Said::Reconciling`](crate::report::Said::Reconciling)) may follow orders that were sent and that a restored machine
+//!   does not know: up to the next snapshot no new order is sent. Wishes for a position, closings, guards and slices wait for it; cancels and changes of
+//!   known orders go.
 //! - Positions and cash become the venue's; each difference is an alert, but for the first snapshot of a machine that knows of nothing yet.
+//! - Limits of loss go by what the account is worth once all of it is the venue's, and begin with the first snapshot. Cash that differs where no
+//!   position does counts as transferred: the day's start and the peak move with it.
 
 use std::collections::BTreeMap;
 
 use super::Execution;
 use super::orders::{Purpose, Tracked};
 use crate::event::Event;
-use crate::ledger::{AccountKind, CashMove};
+use crate::ledger::{CashMove, Position};
 use crate::market::InstrumentId;
 use crate::money::Decimal;
 use crate::order::{OrderId, Status};
 use crate::report::{CashReason, Snapshot};
+
+/// How many units became of one, where a position's cost is what it was but its units are not: a split that nobody told of. What was paid for
+/// fractions (less than a unit) may be missing.
+fn split_between(before: &Position, now: &Position) -> Option<Decimal> {
+    if before.average <= Decimal::ZERO || now.average <= Decimal::ZERO {
+        return None;
+    }
+    let ratio = before.average.checked_div(now.average)?;
+    let expected = before.quantity.checked_mul(ratio)?;
+    let off = expected.checked_sub(now.quantity)?.abs();
+    let fits = off.checked_mul(Decimal::from(50))? <= expected.abs();
+    let moves = (ratio - Decimal::ONE).abs() > Decimal::new(5, 2);
+    (fits && moves).then(|| ratio.round_dp(9).normalize())
+}
 
 impl Execution {
     /// Takes the account as the venue has it.
@@ -23,9 +42,23 @@ impl Execution {
         let first = self.own.snapshot_at.is_none();
         self.own.snapshot_at = Some(ts.max(self.own.snapshot_at.unwrap_or(i64::MIN)));
         let mut touched = self.reconcile_orders(ts, snapshot, out);
-        touched.extend(self.reconcile_positions(first, snapshot, out));
-        self.reconcile_cash(first, snapshot, out);
+        let moved = self.reconcile_positions(first, snapshot, out);
+        // Where units are others than before, trades brought or cost the cash too.
+        let transfers = !first && moved.is_empty();
+        self.reconcile_cash(first, transfers, snapshot, out);
+        if first {
+            // What the account is worth is known from now on only.
+            self.gate.begin_anew();
+            self.own.peak = f64::NAN;
+        }
+        // Not before all of it is as the venue has it: positions without their cash would be a gain or a loss.
         self.follow(out);
+        moved.iter().for_each(|i| self.hold_flat(*i, out));
+        touched.extend(moved);
+        if std::mem::take(&mut self.own.reconciling) {
+            // What waited for it goes on.
+            touched.extend(0..self.own.slots.len() as InstrumentId);
+        }
         touched.sort_unstable();
         touched.dedup();
         touched.into_iter().for_each(|i| self.settle(i, out));
@@ -56,7 +89,7 @@ impl Execution {
                 );
                 self.alert(Some(i), "unknown_order", detail, out);
             }
-            if (self.own.orders.confirm(&open.order, open.filled) || fresh)
+            if (self.own.orders.confirm(ts, &open.order, open.filled) || fresh)
                 && let Some(order) = self.own.orders.get(id).cloned()
             {
                 self.tell_order(&order, Some("as the venue has it".into()), out);
@@ -73,6 +106,7 @@ impl Execution {
             .filter(|o| !snapshot.orders.iter().any(|open| open.order.id == o.order.id))
             .cloned()
             .collect();
+        touched.extend(missing.iter().map(|order| order.order.instrument));
         for order in missing {
             self.miss(order, out);
         }
@@ -101,7 +135,6 @@ impl Execution {
         if let Some(order) = self.own.orders.gone(id, Status::Canceled) {
             self.tell_order(&order, Some(why.into()), out);
             self.ended(&order, order.canceling, Some(why.into()), out);
-            self.settle(order.order.instrument, out);
         }
     }
 
@@ -126,7 +159,8 @@ impl Execution {
         }
         let mut touched = Vec::new();
         for i in 0..self.own.slots.len() as InstrumentId {
-            let ours = self.ledger.quantity(i);
+            let before = self.ledger.position(i);
+            let ours = before.quantity;
             let (theirs, average) = told.get(&i).copied().unwrap_or_default();
             if ours == theirs {
                 continue;
@@ -138,20 +172,49 @@ impl Execution {
                     format!("{ours} units of {symbol} were known here, the venue has {theirs}, which counts");
                 self.alert(Some(i), "position_differs", detail, out);
             }
+            touched.push(i);
             if let Err(why) = self.ledger.adopt_position(self.own.now, i, theirs, average) {
                 self.alert(Some(i), "position_refused", why.to_string(), out);
                 continue;
             }
-            self.moved(i, ours, out);
-            touched.push(i);
+            self.adopted(i, &before, out);
         }
         touched
     }
 
-    fn reconcile_cash(&mut self, first: bool, snapshot: &Snapshot, out: &mut Vec<Event>) {
+    /// A position is what the venue says it is: what guards it goes by its quantity and average price of now. A stop that follows the best
+    /// price begins anew with the next one, since nobody knows which of those before were of such units.
+    fn adopted(&mut self, i: InstrumentId, before: &Position, out: &mut Vec<Event>) {
+        let now = self.ledger.position(i);
+        let slot = &mut self.own.slots[i as usize];
+        if let Some(ratio) = split_between(before, &now) {
+            slot.asked.split(ratio);
+            let detail = format!(
+                "{} units at {} are {} at {} now: prices that signals gave for the guard are divided by {ratio}",
+                before.quantity, before.average, now.quantity, now.average
+            );
+            self.alert(Some(i), "position_split", detail, out);
+        }
+        // Nothing was held before, as far as its guard goes: it is made anew.
+        self.own.slots[i as usize].guard = None;
+        self.moved_quietly(i, Decimal::ZERO, out);
+        if !before.quantity.is_zero() {
+            self.own.slots[i as usize].watch.forget();
+        }
+    }
+
+    /// `transfers`: what differs is no gain and no loss.
+    fn reconcile_cash(&mut self, first: bool, transfers: bool, snapshot: &Snapshot, out: &mut Vec<Event>) {
         for (currency, theirs) in &snapshot.cash {
             let ours = self.ledger.cash(currency);
-            let Some(difference) = theirs.checked_sub(ours).filter(|d| !d.is_zero()) else { continue };
+            let Some(difference) = theirs.checked_sub(ours) else {
+                let detail = format!("the venue has {theirs} {currency}, too much to be held against {ours}");
+                self.alert(None, "cash_refused", detail, out);
+                continue;
+            };
+            if difference.is_zero() {
+                continue;
+            }
             let reason = if first { CashReason::Transfer } else { CashReason::Other };
             if !first {
                 let detail =
@@ -160,6 +223,9 @@ impl Execution {
             }
             match self.ledger.cash_move(currency, difference, reason, None) {
                 Ok(()) => {
+                    if transfers {
+                        self.transferred(currency, difference);
+                    }
                     let moved = CashMove {
                         ts: self.own.now,
                         currency: currency.clone(),
@@ -171,14 +237,7 @@ impl Execution {
                 }
                 Err(why) => self.alert(None, "cash_refused", why.to_string(), out),
             }
-            if *theirs < Decimal::ZERO && self.params.account.kind == AccountKind::Cash {
-                self.alert(
-                    None,
-                    "negative_balance",
-                    format!("the venue has {theirs} {currency} of a cash account"),
-                    out,
-                );
-            }
         }
+        self.look_for_debt(out);
     }
 }

@@ -6,6 +6,7 @@ use super::{Execution, Own};
 use crate::gate::GateState;
 use crate::history::HistoryState;
 use crate::ledger::LedgerState;
+use crate::market::InstrumentId;
 use crate::paper::PaperState;
 use crate::sizing::SizingState;
 
@@ -50,6 +51,7 @@ impl Execution {
             }
         }
         self.own = saved.own;
+        let known = self.own.slots.len();
         let listed = self.instruments.len();
         self.own.slots.resize_with(listed, Default::default);
         self.ledger.restore(saved.ledger)?;
@@ -59,7 +61,10 @@ impl Execution {
         if let (Some(paper), Some(state)) = (&mut self.paper, saved.paper) {
             paper.restore(state);
         }
+        // Those that are new in the list have sessions to be closed for, too.
+        (known..listed).for_each(|i| self.plan_close(i as InstrumentId));
         self.find_close();
+        self.find_retry();
         self.schedule();
         Ok(())
     }

@@ -2,13 +2,12 @@
 
 use super::Execution;
 use super::account::Account;
-use super::brackets::on_tick;
+use super::brackets::{on_tick, trail_on_tick};
 use super::orders::Purpose;
 use super::params::{From, TypeParams};
 use super::slot::{Cause, MACHINE};
 use crate::event::{Event, Happened, Reason};
 use crate::gate::OrderIntent;
-use crate::ledger::Short;
 use crate::market::InstrumentId;
 use crate::money::{self, Decimal};
 use crate::order::{Command, Order, OrderId, OrderType, Side, TimeInForce, Trail};
@@ -57,9 +56,9 @@ impl Execution {
         reason: Reason,
         out: &mut Vec<Event>,
     ) -> bool {
-        let units = side.sign() * quantity;
         let position = self.ledger.quantity(i);
-        let opens = position.checked_add(units).is_none_or(|after| after.abs() > position.abs());
+        let reducible = side.reducible(position);
+        let opens = quantity > reducible;
         let (now, quiet_until) = (self.own.now, self.own.slots[i as usize].quiet_until);
         if opens && now < quiet_until {
             let detail = format!("the session ends in {} s", (quiet_until - now) / 1_000_000_000);
@@ -73,6 +72,16 @@ impl Execution {
                 return false;
             }
         };
+        let asked = quantity;
+        let quantity = match self.params.order.reduce_only {
+            true => quantity.min(money::floor_to(reducible, self.lot(i))),
+            false => quantity,
+        };
+        if quantity.is_zero() {
+            let detail = format!("{position} units are held: there is nothing that it could reduce");
+            self.refuse(i, side, asked, "order.reduce_only", detail, out);
+            return false;
+        }
         let largest = self.instruments[i as usize].max_quantity.map_or(Decimal::MAX, |max| max.0);
         let (mut rest, mut parts) = (quantity, 0);
         while rest > Decimal::ZERO {
@@ -94,7 +103,7 @@ impl Execution {
                 order_type,
                 time_in_force: params.time_in_force.at(now),
                 post_only: params.post_only && limited,
-                reduce_only: params.reduce_only,
+                reduce_only: params.reduce_only || self.goes_beside(i, side, part, wish, false),
                 purpose,
                 reason,
             };
@@ -122,6 +131,13 @@ impl Execution {
             self.refuse(i, side, quantity, "venue.snapshot", detail, out);
             return false;
         }
+        if self.own.reconciling {
+            let detail =
+                "the venue's reports have begun again: nothing is sent before they told of its account"
+                    .to_owned();
+            self.refuse(i, side, quantity, "venue.snapshot", detail, out);
+            return false;
+        }
         let smallest = instrument.min_quantity.unwrap_or(instrument.lot).0;
         if quantity < smallest {
             let detail = format!(
@@ -129,6 +145,11 @@ impl Execution {
                 instrument.symbol
             );
             self.refuse(i, side, quantity, "instrument.min_quantity", detail, out);
+            return false;
+        }
+        if self.own.slots[i as usize].halted && draft.purpose != Purpose::Close && !draft.purpose.protects() {
+            let detail = format!("the venue has halted {}", instrument.symbol);
+            self.refuse(i, side, quantity, "halted", detail, out);
             return false;
         }
         let price = self.expected(i, side, &draft.order_type);
@@ -162,15 +183,9 @@ impl Execution {
                 protective: draft.purpose.protects(),
             };
             if !draft.purpose.protects()
-                && let Err(short) = self.ledger.can_bear(i, side, quantity, price)
+                && let Err(short) = self.ledger.can_bear(i, side, quantity, &draft.order_type, price)
             {
-                let rule = match short {
-                    Short::Cash { .. } => "account.cash",
-                    Short::Units { .. } => "account.shorts",
-                    Short::Margin { .. } => "account.margin",
-                    Short::Unknown(_) => "account.unknown",
-                };
-                self.refuse(i, side, quantity, rule, short.to_string(), out);
+                self.refuse(i, side, quantity, short.rule(), short.to_string(), out);
                 return false;
             }
             let view = Account {
@@ -207,7 +222,7 @@ impl Execution {
         if order.canceling || order.stuck {
             return;
         }
-        order.canceling = true;
+        (order.canceling, order.asked_at) = (true, self.own.now);
         let i = order.order.instrument;
         self.dispatch(Command::Cancel { order: id }, i, reason, out);
     }
@@ -226,22 +241,28 @@ impl Execution {
         if order.canceling || order.changing {
             return;
         }
-        order.changing = true;
+        (order.changing, order.asked_at) = (true, self.own.now);
         let i = order.order.instrument;
         self.dispatch(Command::Modify { order: id, quantity, limit, stop }, i, reason, out);
     }
 
     fn dispatch(&mut self, command: Command, instrument: InstrumentId, reason: Reason, out: &mut Vec<Event>) {
         if let Some(paper) = &mut self.paper {
+            if let Some(rate) = self.ledger.rate(instrument) {
+                paper.set_rate(instrument, rate);
+            }
             paper.command(self.own.now, &command);
         }
         self.tell(Happened::Sent { command, instrument, reason }, out);
     }
 
-    /// Takes back all orders of an instrument, and what is not sent of sliced ones.
+    /// Takes back all orders of an instrument but those that close what must go, and what is not sent of sliced ones.
     pub(super) fn cancel_all(&mut self, i: InstrumentId, guards_too: bool, out: &mut Vec<Event>) {
         self.drop_parents(i);
+        // What must go, goes.
+        let closing = self.own.slots[i as usize].closing.is_on();
         let orders = self.own.orders.of(i).filter(|o| guards_too || !o.purpose.protects());
+        let orders = orders.filter(|o| !(closing && o.purpose == Purpose::Close));
         let ids: Vec<OrderId> = orders.map(|o| o.order.id).collect();
         let reason = if guards_too { Reason::KillSwitch } else { Reason::Signal };
         ids.into_iter().for_each(|id| self.cancel(id, reason, out));
@@ -263,7 +284,12 @@ impl Execution {
     }
 
     /// The kind of an order and its prices, on the tick.
-    fn order_type(&self, i: InstrumentId, side: Side, wish: OrderWish) -> Result<OrderType, String> {
+    pub(super) fn order_type(
+        &self,
+        i: InstrumentId,
+        side: Side,
+        wish: OrderWish,
+    ) -> Result<OrderType, String> {
         let (params, tick, slot) =
             (&self.params.order, self.instruments[i as usize].tick.0, &self.own.slots[i as usize]);
         let buys = side == Side::Buy;
@@ -282,6 +308,7 @@ impl Execution {
             (_, _, Some(trail)) => {
                 let amount = if trail > 0.0 { money::from_f64(trail) } else { None };
                 let amount = amount.ok_or_else(|| format!("a trail of {trail} is no distance"))?;
+                let amount = trail_on_tick(amount, tick);
                 return Ok(OrderType::TrailingStop { trail: Trail::Amount(amount) });
             }
             (Some(limit), Some(stop), None) => return Ok(OrderType::StopLimit { stop, limit }),

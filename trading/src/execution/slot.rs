@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::brackets::{ASLEEP, Asked, Guard, Watch};
+use super::closing::Closing;
 use crate::algo::Schedule;
 use crate::event::Reason;
 use crate::market::{InstrumentId, Market, Tick};
 use crate::money::Decimal;
 use crate::order::Side;
-use crate::signal::OrderWish;
+use crate::signal::{OrderWish, Want};
 
 /// What made an order: with the count of its orders, what they are named by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub struct Parent {
     pub wish: OrderWish,
     /// What wanted it.
     pub cause: Cause,
+    /// It only closes a position, beside its guard.
+    pub closes: bool,
 }
 
 /// Which kind of price values a position: the best that was ever seen of the instrument.
@@ -87,12 +90,14 @@ pub struct Slot {
     pub bid: f64,
     /// Best ask.
     pub ask: f64,
-    /// Units at the best bid and ask.
+    /// The best bid and ask as they were shown last, whether they can be or not, where zero means unchanged.
+    pub shown: (f64, f64),
+    /// Units at these.
     pub sizes: (f64, f64),
     /// Trading is halted by the venue.
     pub halted: bool,
-    /// A bad price was told of.
-    pub bad_price: bool,
+    /// The kinds of faults of its ticks that were told of, by their bits.
+    pub doubted: u8,
     /// What is wanted and not ordered yet.
     pub goal: Option<Goal>,
     /// What guards the position.
@@ -103,12 +108,18 @@ pub struct Slot {
     pub wanted: Option<(i8, f64)>,
     /// The guard closed the position that the last wish asked for.
     pub stopped: bool,
-    /// The position must go, whatever anyone wants.
-    pub closing: bool,
-    /// Why.
-    pub closing_reason: Reason,
+    /// Whether the position must go, whatever anyone wants.
+    pub closing: Closing,
+    /// The last wish that could not change what works for it, which was told of.
+    pub ignored: Option<OrderWish>,
     /// The venue took no guard.
     pub unguarded: bool,
+    /// The position has not the guard that was asked for, which was told.
+    pub bare: bool,
+    /// An order that rests stands in the guard's place, which was told.
+    pub aside: bool,
+    /// The last wish that was refused as it came, and by which rule, which was told.
+    pub refused: Option<(Want, String)>,
     /// When positions are closed before the session ends; `i64::MAX`: never.
     pub flat_at: i64,
     /// Nothing is opened before then.
@@ -126,17 +137,21 @@ impl Default for Slot {
             last: f64::NAN,
             bid: f64::NAN,
             ask: f64::NAN,
+            shown: (f64::NAN, f64::NAN),
             sizes: (f64::NAN, f64::NAN),
             halted: false,
-            bad_price: false,
+            doubted: 0,
             goal: None,
             guard: None,
             asked: Asked::default(),
             wanted: None,
             stopped: false,
-            closing: false,
-            closing_reason: Reason::KillSwitch,
+            closing: Closing::default(),
+            ignored: None,
             unguarded: false,
+            bare: false,
+            aside: false,
+            refused: None,
             flat_at: i64::MAX,
             quiet_until: i64::MIN,
         }
@@ -150,8 +165,6 @@ pub enum Seen {
     Price(f64, f64, f64),
     /// Nothing that changes the value.
     Other,
-    /// A price that cannot be: zero, negative or not a number.
-    Bad(f64),
 }
 
 impl Slot {
@@ -161,65 +174,41 @@ impl Slot {
             return *tick;
         };
         if bid == 0.0 {
-            (bid, bid_size) = (self.bid, self.sizes.0);
+            (bid, bid_size) = (self.shown.0, self.sizes.0);
         }
         if ask == 0.0 {
-            (ask, ask_size) = (self.ask, self.sizes.1);
+            (ask, ask_size) = (self.shown.1, self.sizes.1);
         }
-        self.sizes = (bid_size, ask_size);
+        (self.shown, self.sizes) = ((bid, ask), (bid_size, ask_size));
         Tick { market: Market::Quote { bid, bid_size, ask, ask_size }, ..*tick }
     }
 
-    /// Takes the prices of a tick.
+    /// Takes the prices of a tick that is [`sound`](Market::sound).
     #[inline]
     pub fn see(&mut self, market: &Market) -> Seen {
-        let good = |price: f64| price > 0.0 && price < f64::INFINITY;
         match *market {
             Market::Trade { price, .. } => {
-                if !good(price) {
-                    return Seen::Bad(price);
-                }
                 self.last = price;
                 self.value(Source::Trade, price, price, price)
             }
             Market::Quote { bid, ask, .. } => {
                 (self.bid, self.ask) = (bid, ask);
-                let (has_bid, has_ask) = (good(bid), good(ask));
-                if has_bid && has_ask {
-                    return self.value(Source::Quote, (bid + ask) / 2.0, bid, ask);
+                if bid.is_nan() || ask.is_nan() {
+                    return Seen::Other;
                 }
-                // A side that has no price is NaN; anything else is a mistake of the feed.
-                if !has_bid {
-                    self.bid = f64::NAN;
-                }
-                if !has_ask {
-                    self.ask = f64::NAN;
-                }
-                match (bid.is_nan() || has_bid, ask.is_nan() || has_ask) {
-                    (false, _) => Seen::Bad(bid),
-                    (_, false) => Seen::Bad(ask),
-                    _ => Seen::Other,
-                }
+                self.value(Source::Quote, (bid + ask) / 2.0, bid, ask)
             }
             Market::Bar { high, low, close, .. } => {
-                if !(good(close) && good(low) && good(high) && low <= high) {
-                    return Seen::Bad(close);
-                }
                 self.last = close;
                 self.value(Source::Trade, close, low, high)
             }
-            Market::Mark { price } => {
-                if !good(price) {
-                    return Seen::Bad(price);
-                }
-                self.value(Source::Mark, price, price, price)
-            }
+            Market::Mark { price } => self.value(Source::Mark, price, price, price),
             Market::Halt(halted) => {
                 self.halted = halted;
                 Seen::Other
             }
             Market::BookReset => {
-                (self.bid, self.ask) = (f64::NAN, f64::NAN);
+                (self.bid, self.ask, self.shown) = (f64::NAN, f64::NAN, (f64::NAN, f64::NAN));
                 Seen::Other
             }
             Market::Level { .. } | Market::Resting { .. } | Market::Funding { .. } => Seen::Other,

@@ -1,21 +1,22 @@
-//! Whether orders pass, and positions that must go: commands, breakers, the session's end, liquidation.
+//! Whether orders pass: commands, breakers, liquidation.
 
 use super::Execution;
 use super::goals::side_of;
-use super::orders::Purpose;
-use super::send::Draft;
 use crate::event::{Event, Happened, Reason, TradingState};
 use crate::gate::Action;
 use crate::market::InstrumentId;
-use crate::money::{self, Decimal};
-use crate::order::{OrderId, OrderType, TimeInForce};
+use crate::money::Decimal;
+use crate::order::{OrderId, Side};
 use crate::signal::Control;
 
 impl Execution {
     /// A command from outside.
-    pub(super) fn command(&mut self, control: Control, out: &mut Vec<Event>) {
+    pub(super) fn command(&mut self, control: Control, why: &str, out: &mut Vec<Event>) {
         let mut actions = std::mem::take(&mut self.actions);
-        self.gate.control(self.own.now, control, &mut actions);
+        self.gate.control(self.own.now, control, why, &mut actions);
+        if control == Control::Resume {
+            self.resume_closings();
+        }
         self.act(&mut actions, out);
         self.actions = actions;
     }
@@ -62,13 +63,10 @@ impl Execution {
     }
 
     /// Takes back what could make a position larger.
-    fn cancel_opening(&mut self, out: &mut Vec<Event>) {
+    pub(super) fn cancel_opening(&mut self, out: &mut Vec<Event>) {
         for i in 0..self.own.slots.len() as InstrumentId {
             let position = self.ledger.quantity(i);
-            let opens = |side: crate::order::Side, units: Decimal| {
-                let reduces = !position.is_zero() && side != side_of(position);
-                !reduces || units > position.abs()
-            };
+            let opens = |side: Side, units: Decimal| units > side.reducible(position);
             if self.own.slots[i as usize].goal.is_some_and(|g| {
                 g.target.abs() > position.abs()
                     || opens(
@@ -78,76 +76,23 @@ impl Execution {
             }) {
                 self.own.slots[i as usize].goal = None;
             }
-            let parents: Vec<u64> = self
-                .own
-                .parents
-                .iter()
-                .filter(|(_, p)| p.instrument == i && opens(p.side, p.schedule.rest()))
+            // All that stays may be filled: together it closes no more than what is held. What came first stays first.
+            let mut left = position.abs();
+            let mut stays = |side: Side, units: Decimal| {
+                let stays = !side.reducible(position).is_zero() && units <= left;
+                left -= if stays { units } else { Decimal::ZERO };
+                stays
+            };
+            let orders = self.own.orders.of(i).filter(|o| !o.order.reduce_only);
+            let ids: Vec<OrderId> =
+                orders.filter(|o| !stays(o.order.side, o.rest())).map(|o| o.order.id).collect();
+            let parents = self.own.parents.iter().filter(|(_, p)| p.instrument == i);
+            let parents: Vec<u64> = parents
+                .filter(|(_, p)| !stays(p.side, p.schedule.rest()))
                 .map(|(number, _)| *number)
                 .collect();
             parents.into_iter().for_each(|number| self.drop_parent(number));
-            let orders =
-                self.own.orders.of(i).filter(|o| !o.order.reduce_only && opens(o.order.side, o.rest()));
-            let ids: Vec<OrderId> = orders.map(|o| o.order.id).collect();
             ids.into_iter().for_each(|id| self.cancel(id, Reason::KillSwitch, out));
-        }
-    }
-
-    fn close_everything(&mut self, reason: Reason, out: &mut Vec<Event>) {
-        for i in 0..self.own.slots.len() as InstrumentId {
-            if self.own.slots[i as usize].held || self.own.orders.any(i) {
-                self.close(i, reason, out);
-            }
-        }
-    }
-
-    /// The position of an instrument must go: its orders are taken back, then it is closed at market.
-    pub(super) fn close(&mut self, i: InstrumentId, reason: Reason, out: &mut Vec<Event>) {
-        let slot = &mut self.own.slots[i as usize];
-        slot.goal = None;
-        self.drop_parents(i);
-        let slot = &mut self.own.slots[i as usize];
-        if !std::mem::replace(&mut slot.closing, true) {
-            slot.closing_reason = reason;
-        }
-        self.settle_closing(i, out);
-    }
-
-    /// Goes on with closing a position.
-    pub(super) fn settle_closing(&mut self, i: InstrumentId, out: &mut Vec<Event>) {
-        let reason = self.own.slots[i as usize].closing_reason;
-        let others: Vec<OrderId> = self
-            .own
-            .orders
-            .of(i)
-            .filter(|o| o.purpose != Purpose::Close && !o.stuck)
-            .map(|o| o.order.id)
-            .collect();
-        if !others.is_empty() {
-            return others.into_iter().for_each(|id| self.cancel(id, reason, out));
-        }
-        if self.own.orders.of(i).any(|o| o.purpose == Purpose::Close) {
-            return;
-        }
-        let position = self.ledger.quantity(i);
-        let largest = self.instruments[i as usize].max_quantity.map_or(Decimal::MAX, |max| max.0);
-        let quantity = money::floor_to(position.abs().min(largest), self.lot(i));
-        let draft = Draft {
-            instrument: i,
-            side: side_of(-position),
-            quantity,
-            order_type: OrderType::Market,
-            time_in_force: TimeInForce::Gtc,
-            post_only: false,
-            reduce_only: true,
-            purpose: Purpose::Close,
-            reason,
-        };
-        // What is less than a lot cannot be sold: it stays.
-        if quantity.is_zero() || !self.send_own(draft, out) {
-            self.own.slots[i as usize].closing = false;
-            self.own.liquidating &= self.own.slots.iter().any(|s| s.closing);
-            self.settle(i, out);
         }
     }
 
@@ -164,5 +109,17 @@ impl Execution {
         );
         self.alert(None, "liquidated", detail, out);
         self.close_everything(Reason::Liquidation, out);
+    }
+
+    /// All positions were closed because the margin was used up: whether anything is left.
+    pub(super) fn look_for_ruin(&mut self, out: &mut Vec<Event>) {
+        let equity = self.ledger.equity();
+        if equity <= 0.0 {
+            let detail = format!(
+                "equity is {equity:.2} {} after all positions were closed, for the price had passed the liquidation price by far: nothing can be opened any more, and a broker would ask for what is owed",
+                self.params.account.currency
+            );
+            self.alert(None, "ruined", detail, out);
+        }
     }
 }

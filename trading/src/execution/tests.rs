@@ -1,11 +1,22 @@
 //! The machine as a whole: scripts with hand-worked answers.
 
+mod alerts;
 mod algos;
+mod asked;
 mod bad;
+mod beside;
+mod changes;
+mod closing;
+mod exits;
 mod external;
 mod laws;
+mod limits;
+mod paper;
 mod protection;
 mod rumours;
+mod samples;
+mod snapshots;
+mod splits;
 mod trading;
 
 use serde_json::{Value, json};
@@ -105,7 +116,7 @@ impl Desk {
 
     pub fn control(&mut self, ts: i64, control: Control) -> Vec<String> {
         let from = self.events.len();
-        self.machine.control(ts, control, &mut self.events);
+        self.machine.control(ts, control, "a test", &mut self.events);
         self.told(from)
     }
 

@@ -5,7 +5,7 @@ use super::brackets::Watched;
 use super::orders::Purpose;
 use super::slot::{Seen, Source};
 use crate::event::{Event, Reason};
-use crate::market::{InstrumentId, Market, Tick};
+use crate::market::{Fault, InstrumentId, Market, Tick};
 
 impl Execution {
     /// Takes a tick, after all that was due.
@@ -21,24 +21,34 @@ impl Execution {
         } else {
             tick
         };
+        let sound;
+        let tick = match tick.market.fault() {
+            None => tick,
+            Some(fault) => {
+                self.doubt(i, fault, out);
+                let Some(market) = tick.market.sound() else { return };
+                sound = Tick { market, ..*tick };
+                &sound
+            }
+        };
+        let slot = &mut self.own.slots[i as usize];
+        let was_halted = slot.halted;
         let seen = slot.see(&tick.market);
-        if let Seen::Bad(price) = seen {
-            self.bad_price(i, price, out);
-            return;
-        }
         self.gate.observe(tick);
         let (held, mut watched) = (slot.held, None);
         let mut slow = slot.counts
+            || slot.halted != was_halted
             || matches!(tick.market, Market::Funding { .. } | Market::Level { .. } | Market::Resting { .. });
         if let Seen::Price(price, low, high) = seen {
             if low <= slot.watch.low || high >= slot.watch.high {
-                watched = Some((low, high));
-                slow = true;
+                watched = slot.watch.seen(low, high);
             }
             self.ledger.mark(i, price);
             self.history.observe(tick.ts, i, price);
         }
-        // The venue sees the tick before anything is done about it.
+        // Looked at before the venue sees it, since what that fills now moves the guard; done after it.
+        watched = watched.filter(|hit| self.acts_on(i, *hit));
+        slow |= watched.is_some();
         if let Some(paper) = &mut self.paper {
             if paper.is_idle(i) {
                 paper.observe(tick);
@@ -56,14 +66,14 @@ impl Execution {
         }
     }
 
+    /// A tick is not what it should be: told once of a symbol and kind.
     #[cold]
-    fn bad_price(&mut self, i: InstrumentId, price: f64, out: &mut Vec<Event>) {
+    fn doubt(&mut self, i: InstrumentId, fault: Fault, out: &mut Vec<Event>) {
         let slot = &mut self.own.slots[i as usize];
-        if !std::mem::replace(&mut slot.bad_price, true) {
-            let symbol = &self.instruments[i as usize].symbol;
-            let detail =
-                format!("a price of {symbol} is {price}: such rows are passed over, this is told once");
-            self.alert(Some(i), "bad_price", detail, out);
+        if slot.doubted & fault.bit() == 0 {
+            slot.doubted |= fault.bit();
+            let detail = fault.detail(&self.instruments[i as usize].symbol);
+            self.alert(Some(i), fault.code(), detail, out);
         }
     }
 
@@ -74,13 +84,14 @@ impl Execution {
         if self.forced {
             self.look_for_liquidation(out);
         }
+        self.look_for_debt(out);
         if out.len() > before {
             self.end(out);
         }
     }
 
     #[cold]
-    fn slow_tick(&mut self, tick: &Tick, watched: Option<(f64, f64)>, out: &mut Vec<Event>) {
+    fn slow_tick(&mut self, tick: &Tick, watched: Option<Purpose>, out: &mut Vec<Event>) {
         let i = tick.instrument;
         let mut reports = std::mem::take(&mut self.reports);
         self.take_reports(&mut reports, out);
@@ -93,17 +104,27 @@ impl Execution {
             }
             Market::Level { .. } | Market::Resting { .. } => self.book_moved(i),
             Market::Funding { rate } if self.paper.is_some() => self.funding(i, rate, out),
+            Market::Halt(_) => self.halted(i, out),
             _ => {}
         }
         // A guard that is reached, now that the venue's own word is in.
-        if let Some((low, high)) = watched
-            && let Some(hit) = self.own.slots[i as usize].watch.seen(low, high)
+        if let Some(hit) = watched
+            && self.own.slots[i as usize].held
+            && !self.own.slots[i as usize].closing.is_on()
         {
             let reason = if hit == Purpose::StopLoss { Reason::StopLoss } else { Reason::TakeProfit };
             self.own.slots[i as usize].stopped = true;
             self.close(i, reason, out);
         }
         self.end(out);
+    }
+
+    /// Whether a guard's price that is reached is for this machine to act on. Where the venue holds the guard, that is so only for a stop while orders
+    /// still make the position larger: they go, and the position with them.
+    #[cold]
+    fn acts_on(&self, i: InstrumentId, hit: Purpose) -> bool {
+        let side = super::goals::side_of(self.ledger.quantity(i));
+        self.watches() || (hit == Purpose::StopLoss && self.still_enters(i, side))
     }
 
     /// The market traded: sliced orders that follow volume send more.
@@ -133,7 +154,10 @@ impl Execution {
 
     fn funding(&mut self, i: InstrumentId, rate: f64, out: &mut Vec<Event>) {
         match self.ledger.funding(self.own.now, i, rate) {
-            Ok(Some(moved)) => self.tell_cash(moved, out),
+            Ok(Some(moved)) => {
+                self.tell_cash(moved, out);
+                self.look_for_debt(out);
+            }
             Ok(None) => {}
             Err(why) => self.alert(Some(i), "funding_refused", why.to_string(), out),
         }

@@ -1,7 +1,9 @@
-//! What falls due by time alone, in order of time. At one time: corporate actions, interest, the venue, the gate, slices, closings, samples.
+//! What falls due by time alone, in order of time. At one time: corporate actions, interest, the venue, the gate, slices,
+//! closings that failed, those of the day, samples.
 
 use super::Execution;
-use super::corporate::CorporateKind;
+use super::corporate::{CorporateAction, CorporateKind};
+use super::slot::Parent;
 use crate::event::{Event, Happened, Reason};
 use crate::ledger::CashMove;
 use crate::market::InstrumentId;
@@ -72,9 +74,11 @@ impl Execution {
             self.act(&mut actions, out);
             self.actions = actions;
         } else if let Some(number) =
-            self.own.parents.iter().find(|(_, p)| p.schedule.next_due() <= at).map(|(n, _)| *n)
+            self.own.parents.iter().find(|(_, p)| self.slice_due(p) <= at).map(|(n, _)| *n)
         {
             self.slice(number, out);
+        } else if self.retries <= at {
+            self.retry(at, out);
         } else if let Some(i) = self.own.slots.iter().position(|s| s.flat_at <= at) {
             self.close_for_the_day(i as InstrumentId, out);
         } else if self.own.next_sample <= at {
@@ -95,12 +99,18 @@ impl Execution {
     }
 
     /// When what kind of thing next falls due.
-    fn dues(&self) -> [i64; 7] {
+    fn dues(&self) -> [i64; 8] {
         let corporate = self.corporate.get(self.own.corporate_done).map_or(i64::MAX, |a| a.ts);
         let paper = self.paper.as_ref().map_or(i64::MAX, |p| p.next_due());
         let interest = self.paper.as_ref().map_or(i64::MAX, |_| self.ledger.next_accrual());
-        let parents = self.own.parents.values().map(|p| p.schedule.next_due()).min().unwrap_or(i64::MAX);
-        [corporate, paper, parents, self.closes, self.own.next_sample, interest, self.gate.next_due()]
+        let parents = self.own.parents.values().map(|p| self.slice_due(p)).min().unwrap_or(i64::MAX);
+        let gate = self.gate.next_due();
+        [corporate, paper, parents, self.retries, self.closes, self.own.next_sample, interest, gate]
+    }
+
+    /// When the next slice is due; none is while the venue's snapshot is awaited.
+    fn slice_due(&self, parent: &Parent) -> i64 {
+        if self.own.reconciling { i64::MAX } else { parent.schedule.next_due() }
     }
 
     /// When the instrument's position is to be closed next.
@@ -136,13 +146,25 @@ impl Execution {
     /// A corporate action falls due.
     fn happen(&mut self, number: usize, out: &mut Vec<Event>) {
         let action = self.corporate[number].clone();
-        // Nobody has seen the symbol yet: there is nothing to change.
-        let Some(i) = self.ids.get(&action.symbol).copied() else { return };
+        let Some(i) = self.ids.get(&action.symbol).copied() else {
+            let CorporateAction { symbol, value, .. } = action;
+            let what = match action.kind {
+                CorporateKind::Split => "split",
+                CorporateKind::Dividend => "dividend",
+            };
+            let detail = format!(
+                "a {what} of {symbol} ({value}) falls due, and no row has shown this symbol: it changes nothing"
+            );
+            return self.alert(None, "unknown_symbol", detail, out);
+        };
         self.own.seen = true;
         match action.kind {
             CorporateKind::Split => self.split(i, action.value, out),
             CorporateKind::Dividend => match self.ledger.dividend(self.own.now, i, action.value) {
-                Ok(Some(moved)) => self.tell_cash(moved, out),
+                Ok(Some(moved)) => {
+                    self.tell_cash(moved, out);
+                    self.look_for_debt(out);
+                }
                 Ok(None) => {}
                 Err(why) => self.alert(Some(i), "dividend_refused", why.to_string(), out),
             },
@@ -157,31 +179,31 @@ impl Execution {
             Ok(in_lieu) => in_lieu,
             Err(why) => return self.alert(Some(i), "split_refused", why.to_string(), out),
         };
-        self.own.orders.split(i, ratio);
+        let tick = self.instruments[i as usize].tick.0;
+        self.own.orders.split(i, ratio, tick);
+        self.history.split(i, ratio);
+        self.gate.split(i, ratio);
         if let Some(paper) = &mut self.paper {
             paper.split(self.own.now, i, ratio);
         }
+        let by = money::to_f64(ratio);
         for parent in self.own.parents.values_mut().filter(|p| p.instrument == i) {
             parent.schedule.split(ratio);
+            parent.wish.split(by);
         }
-        let by = money::to_f64(ratio);
         let slot = &mut self.own.slots[i as usize];
-        let less = |p: money::Decimal| p.checked_div(ratio).unwrap_or(p);
-        slot.asked.stop_loss = slot.asked.stop_loss.map(less);
-        slot.asked.take_profit = slot.asked.take_profit.map(less);
-        slot.asked.atr = slot.asked.atr.map(less);
+        slot.asked.split(ratio);
         if let Some(guard) = &mut slot.guard {
-            guard.split(ratio);
+            guard.split(ratio, before > money::Decimal::ZERO, tick);
         }
         if let Some(goal) = &mut slot.goal {
             goal.target = goal.target.checked_mul(ratio).unwrap_or(goal.target);
-            for price in
-                [&mut goal.wish.limit, &mut goal.wish.stop, &mut goal.wish.trail].into_iter().flatten()
-            {
-                *price /= by;
-            }
+            goal.wish.split(by);
         }
-        for price in [&mut slot.price, &mut slot.last, &mut slot.bid, &mut slot.ask] {
+        (slot.sizes.0, slot.sizes.1) = (slot.sizes.0 * by, slot.sizes.1 * by);
+        let shown = [&mut slot.shown.0, &mut slot.shown.1];
+        let seen = [&mut slot.price, &mut slot.last, &mut slot.bid, &mut slot.ask];
+        for price in seen.into_iter().chain(shown) {
             *price /= by;
         }
         slot.watch = slot.watch.split(by);
@@ -189,11 +211,15 @@ impl Execution {
         self.alert(Some(i), "split", detail, out);
         if let Some(moved) = in_lieu {
             self.tell_cash(moved, out);
+            self.look_for_debt(out);
         }
         let held = self.ledger.quantity(i);
         self.own.slots[i as usize].held = !held.is_zero();
         if let Some(paper) = &mut self.paper {
-            paper.set_position(i, held);
+            // Fills that are on their way are in the venue's position already: only what was paid in cash is gone from it.
+            let paid =
+                before.checked_mul(ratio).and_then(|units| units.checked_sub(held)).unwrap_or_default();
+            paper.set_position(i, paper.position(i).saturating_sub(paid));
         }
         self.tell_position(i, out);
         self.settle(i, out);
@@ -205,7 +231,9 @@ impl Execution {
         if let Err(why) = self.ledger.accrue(at, &mut moves) {
             self.alert(None, "interest_refused", why.to_string(), out);
         }
+        self.own.seen |= !moves.is_empty();
         moves.into_iter().for_each(|moved| self.tell_cash(moved, out));
+        self.look_for_debt(out);
     }
 
     pub(super) fn tell_cash(&self, moved: CashMove, out: &mut Vec<Event>) {

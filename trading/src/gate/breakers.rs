@@ -56,6 +56,8 @@ pub(super) struct BreakerState {
     /// The state that was told last.
     told: TradingState,
     commanded: Option<Control>,
+    /// Why, as whoever commanded it says.
+    commanded_why: String,
     /// Equity as last marked; NaN: never.
     equity: f64,
     /// End of the day that equity was last marked in; `i64::MIN`: never.
@@ -89,6 +91,7 @@ impl Breakers {
         let state = BreakerState {
             told: TradingState::Normal,
             commanded: None,
+            commanded_why: String::new(),
             equity: f64::NAN,
             day_end: i64::MIN,
             day_start: f64::NAN,
@@ -121,6 +124,26 @@ impl Breakers {
         if let Some(action) = begun {
             self.begin(now, action, out);
         }
+    }
+
+    pub(super) fn transferred(&mut self, amount: f64) {
+        if amount.is_finite() {
+            let state = &mut self.state;
+            // What is NaN stays so.
+            [&mut state.equity, &mut state.day_start, &mut state.peak].into_iter().for_each(|e| *e += amount);
+        }
+    }
+
+    pub(super) fn begin_anew(&mut self) {
+        let state = &mut self.state;
+        (state.equity, state.day_start, state.peak, state.day_end) = (f64::NAN, f64::NAN, f64::NAN, i64::MIN);
+    }
+
+    /// Whether a hold that closes everything lasts at `now`.
+    pub(super) fn flattens(&self, now: i64) -> bool {
+        let holds = [&self.state.daily, &self.state.drawdown];
+        let flattens = |hold: &Hold| hold.until > now && hold.action == BreakerAction::Flatten;
+        self.state.commanded == Some(Control::Flatten) || holds.into_iter().flatten().any(flattens)
     }
 
     fn mark_daily(&mut self, now: i64, equity: f64) -> Option<BreakerAction> {
@@ -215,7 +238,7 @@ impl Breakers {
         self.due
     }
 
-    pub(super) fn control(&mut self, now: i64, control: Control, out: &mut Vec<Action>) {
+    pub(super) fn control(&mut self, now: i64, control: Control, why: &str, out: &mut Vec<Action>) {
         self.advance(now, out);
         let action = match control {
             Control::Resume => {
@@ -237,6 +260,7 @@ impl Breakers {
         };
         if strength(Some(control)) > strength(self.state.commanded) {
             self.state.commanded = Some(control);
+            self.state.commanded_why = if why.is_empty() { "commanded" } else { why }.to_owned();
         }
         self.begin(now, action, out);
     }
@@ -279,7 +303,7 @@ impl Breakers {
         let (daily, drawdown) = (&self.state.daily, &self.state.drawdown);
         let holds = [
             (graph, "state", "the graph says so"),
-            (command, command_rule, "commanded"),
+            (command, command_rule, self.state.commanded_why.as_str()),
             (held(daily), daily_rule, why(daily)),
             (held(drawdown), "drawdown.max", why(drawdown)),
         ];

@@ -178,26 +178,3 @@ fn enough(wrong: &mut Wrong, path: &str, samples: usize) {
         wrong.push((path.into(), format!("{samples} samples say nothing: at least 2 are needed")));
     }
 }
-
-/// Names in the rules that no instrument has.
-pub(super) fn unknown_names(params: &GateParams, instruments: &[Instrument]) -> Wrong {
-    let mut wrong = Wrong::new();
-    for (path, limits) in [("order", &params.order), ("position", &params.position)] {
-        for symbol in limits.iter().flat_map(|limits| limits.symbols.keys()) {
-            if !instruments.iter().any(|instrument| instrument.symbol == *symbol) {
-                wrong.push((format!("{path}.symbols.{symbol}"), "no instrument has this symbol".into()));
-            }
-        }
-    }
-    for name in params.sector.keys().filter(|name| *name != "*") {
-        if !instruments.iter().any(|instrument| instrument.sector.as_ref() == Some(name)) {
-            wrong.push((format!("sector.{name}"), "no instrument has this `sector`".into()));
-        }
-    }
-    for name in params.venue.keys().filter(|name| *name != "*") {
-        if !instruments.iter().any(|instrument| instrument.venue.as_ref() == Some(name)) {
-            wrong.push((format!("venue.{name}"), "no instrument has this `venue`".into()));
-        }
-    }
-    wrong
-}

@@ -102,7 +102,8 @@ pub struct SizeLimits {
     pub max_quantity: Option<Exact>,
     /// Most value, in the account's currency.
     pub max_notional: Option<Exact>,
-    /// Other limits for some symbols. What they leave out is as above.
+    /// Other limits for some symbols. What they leave out is as above. Where `instruments` lists all that is traded, a symbol that is not
+    /// among them is an error; with a `default_instrument`, or without `instruments`, any symbol may still come, so a mistyped one limits nothing.
     pub symbols: BTreeMap<String, SizeLimit>,
 }
 
@@ -160,7 +161,8 @@ pub struct Collar {
     pub bps: Exact,
 }
 
-/// How much may be lost in a day, against the last equity of the day before. The hold ends with the day.
+/// How much may be lost in a day, against the last equity of the day before; what is paid in or out is neither gain nor loss. The hold ends with the
+/// day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DailyLoss {
@@ -178,7 +180,7 @@ pub struct DailyLoss {
     pub action: BreakerAction,
 }
 
-/// The circuit breaker: how far equity may fall from its peak.
+/// The circuit breaker: how far equity may fall from its peak. What is paid in or out moves the peak with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drawdown {

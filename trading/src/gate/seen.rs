@@ -36,9 +36,17 @@ impl Seen {
             Market::Quote { bid, ask, .. } if bid > 0.0 || ask > 0.0 => (self.bid, self.ask) = (bid, ask),
             Market::Level { price, .. } | Market::Resting { price, .. } | Market::Mark { price }
                 if price > 0.0 => {}
+            // What was shown is not there any more: no order is held against it.
+            Market::BookReset => return (self.bid, self.ask) = (f64::NAN, f64::NAN),
             _ => return,
         }
         self.ts = tick.ts;
+    }
+
+    pub(super) fn split(&mut self, ratio: f64) {
+        for price in [&mut self.bid, &mut self.ask, &mut self.last] {
+            *price /= ratio;
+        }
     }
 
     pub(super) fn check_stale(&self, now: i64, stale: Option<Span>, symbol: &str) -> Result<(), Refusal> {

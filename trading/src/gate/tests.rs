@@ -169,9 +169,36 @@ fn the_manual_page_s_example_is_read() {
 }
 
 #[test]
+fn a_name_that_nothing_has_is_told_with_the_nearest_one() {
+    let told = |text: &str, wrong: Result<Gate, super::Wrong>| match wrong {
+        Ok(_) => panic!("{text} is taken"),
+        Err(wrong) => wrong.into_iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>(),
+    };
+    let new = |text: &str| told(text, Gate::new(&params(text), instruments()));
+    assert_eq!(
+        new(r#"{"position": {"symbols": {"BACC": {"max_quantity": 1}}}}"#),
+        ["position.symbols.BACC: no instrument has this symbol: did you mean `BAC`?"]
+    );
+    assert_eq!(
+        new(r#"{"sector": {"Bank": 5}}"#),
+        ["sector.Bank: no instrument has this `sector`: did you mean `banks`?"]
+    );
+    // What comes later is like the template, so its sector is known.
+    let text = r#"{"sector": {"banks": 5}}"#;
+    let share =
+        |more: &str| serde_json::from_str::<Instrument>(&format!(r#"{{"symbol": "?"{more}}}"#)).unwrap();
+    let open = |more: &str| Gate::open(&params(text), &[], Some(&share(more)));
+    assert_eq!(
+        told(text, open("")),
+        ["sector.banks: no instrument has a `sector`: write it in `instruments` or `default_instrument`"]
+    );
+    assert!(open(r#", "sector": "banks""#).is_ok());
+}
+
+#[test]
 fn instruments_may_come_later() {
     let mut gate =
-        Gate::open(&params(r#"{"position": {"symbols": {"ES": {"max_quantity": 1}}}}"#), &[]).unwrap();
+        Gate::open(&params(r#"{"position": {"symbols": {"ES": {"max_quantity": 1}}}}"#), &[], None).unwrap();
     instruments().iter().for_each(|instrument| gate.add(instrument));
     let book = Book::new(3);
     assert_eq!(verdict(&mut gate, &book, buy(2, "1")), "");

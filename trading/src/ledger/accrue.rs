@@ -30,8 +30,10 @@ impl Ledger {
         if self.costs() {
             for day in first..=today {
                 if self.state.accrued_to.is_some() {
-                    self.accrue_day(day.saturating_mul(DAY_NS), moves)?;
+                    let booked = self.accrue_day(day.saturating_mul(DAY_NS), moves);
+                    // A day that cannot be reckoned is told of once, and not tried for ever.
                     self.state.accrued_to = Some(day);
+                    booked?;
                 }
             }
         }

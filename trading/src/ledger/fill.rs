@@ -138,6 +138,13 @@ impl Ledger {
         })
     }
 
+    /// A fill is not to be booked, for it is in what was [adopted](Self::adopt_position): it is only remembered. `false` where it came before.
+    pub fn pass_over(&mut self, fill: &Fill) -> bool {
+        let fresh = !self.state.seen.contains(fill.order, &fill.id);
+        self.state.seen.insert(fill.order, &fill.id);
+        fresh
+    }
+
     pub(super) fn wait_for_rate(
         &mut self,
         instrument: InstrumentId,

@@ -168,6 +168,13 @@ impl LedgerParams {
                 problem(format!("cash.{currency}"), "a cash account owes nothing".into());
             }
         }
+        for currency in
+            self.cash.iter().filter(|(_, amount)| !amount.0.is_zero()).map(|(currency, _)| currency)
+        {
+            if let Some(reason) = self.no_rate(currency) {
+                problem(format!("cash.{currency}"), reason);
+            }
+        }
         for (n, rate) in self.rates.iter().enumerate() {
             match (&rate.symbol, rate.rate) {
                 (Some(symbol), None)
@@ -189,6 +196,9 @@ impl LedgerParams {
         }
         for (n, instrument) in instruments.iter().enumerate() {
             problems.extend(instrument_problems(&format!("instruments[{n}]"), instrument));
+            if let Some(reason) = self.no_rate(&instrument.quote) {
+                problems.push((format!("instruments[{n}].quote"), reason));
+            }
             if instruments[..n].iter().any(|other| other.symbol == instrument.symbol) {
                 problems.push((
                     format!("instruments[{n}].symbol"),
@@ -197,6 +207,38 @@ impl LedgerParams {
             }
         }
         problems
+    }
+}
+
+impl LedgerParams {
+    /// Why `currency` can never be valued in the account's: nothing in `rates` leads there.
+    pub fn no_rate(&self, currency: &str) -> Option<String> {
+        let mut reached = vec![self.currency.as_str()];
+        let mut n = 0;
+        while n < reached.len() {
+            let here = reached[n];
+            for rate in &self.rates {
+                let other = match (rate.from == here, rate.to == here) {
+                    (true, _) => rate.to.as_str(),
+                    (_, true) => rate.from.as_str(),
+                    _ => continue,
+                };
+                if !reached.contains(&other) {
+                    reached.push(other);
+                }
+            }
+            n += 1;
+        }
+        if reached.contains(&currency) {
+            return None;
+        }
+        let own = &self.currency;
+        if let Some(near) = reached.iter().find(|name| name.eq_ignore_ascii_case(currency)) {
+            return Some(format!("nothing tells what a {currency} is worth in {own}: did you mean {near}?"));
+        }
+        Some(format!(
+            "nothing tells what a {currency} is worth in {own}: add `rates: [{{ from: {currency}, to: {own}, symbol: … }}]` (an instrument whose price it is) or a fixed `rate` to the account, or set its `currency`"
+        ))
     }
 }
 
@@ -229,6 +271,16 @@ pub fn instrument_problems(at: &str, instrument: &Instrument) -> Vec<(String, St
     }
     if instrument.base.is_some() && instrument.class != Class::Spot {
         problem("base", "only `spot` instruments are units of a currency".into());
+    }
+    let smallest = instrument.min_quantity.unwrap_or(instrument.lot);
+    if let Some(largest) = instrument.max_quantity
+        && largest < smallest
+    {
+        let least = if instrument.min_quantity.is_some() { "min_quantity" } else { "lot" };
+        problem(
+            "max_quantity",
+            format!("{largest:?} is below the `{least}` of {smallest:?}: no order could be sent"),
+        );
     }
     if let Some(fees) = &instrument.fees {
         problems.extend(fees.problems(&format!("{at}.fees")));

@@ -8,6 +8,7 @@ use crate::report::Fill;
 mod account;
 mod laws;
 mod margin;
+mod orders;
 mod profit;
 
 fn d(text: &str) -> Decimal {

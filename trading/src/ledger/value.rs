@@ -192,13 +192,13 @@ impl Ledger {
         } else {
             self.equity()
         };
-        free -= self.margin_used();
         for (i, known) in self.known.iter().enumerate() {
-            if known.working.buys.is_zero() && known.working.sells.is_zero() {
+            let works = !(known.working.buys.is_zero() && known.working.sells.is_zero());
+            if !works && (known.size == 0.0 || !known.margined) {
                 continue;
             }
             let reserved = if known.margined {
-                self.reserved_margin_near(i)
+                self.need_near(i)
             } else {
                 money::to_f64(known.working.buy_value) + money::to_f64(known.working.buy_fees)
             };
@@ -213,17 +213,12 @@ impl Ledger {
         for (place, purse) in self.state.purses.iter().enumerate() {
             let mut local = purse.cash;
             for (i, known) in self.known.iter().enumerate().filter(|(_, known)| known.quote == place) {
-                if known.margined && !self.state.positions[i].quantity.is_zero() {
-                    local = exact::add(local, self.worth_exact(i)?)?;
-                    let margin = exact::product(self.value_exact(i)?.abs(), known.initial, Decimal::ONE)?;
-                    local = exact::sub(local, margin)?;
-                }
-                if !(known.working.buys.is_zero() && known.working.sells.is_zero()) {
-                    let reserved = if known.margined {
-                        self.reserved_margin(i)?
-                    } else {
-                        exact::add(known.working.buy_value, known.working.buy_fees)?
-                    };
+                let held = !self.state.positions[i].quantity.is_zero();
+                let works = !(known.working.buys.is_zero() && known.working.sells.is_zero());
+                if known.margined && (held || works) {
+                    local = exact::sub(exact::add(local, self.worth_exact(i)?)?, self.need(i)?)?;
+                } else if works {
+                    let reserved = exact::add(known.working.buy_value, known.working.buy_fees)?;
                     local = exact::sub(local, reserved)?;
                 }
             }
@@ -263,5 +258,35 @@ impl Ledger {
             }
         }
         unknown
+    }
+
+    /// Why free margin is not known, and what to do about it.
+    pub(super) fn what_is_unknown(&self) -> String {
+        for &instrument in &self.held {
+            if self.state.marks[instrument as usize].is_nan() {
+                let symbol = &self.instruments[instrument as usize].symbol;
+                return format!(
+                    "{symbol} is held and no price of it has been seen: nothing is opened before there is market data of it"
+                );
+            }
+        }
+        let unknown = self.unknown();
+        match self.state.purses.iter().find(|purse| unknown.contains(&purse.name)) {
+            Some(purse) => self.no_rate_of(&purse.name),
+            None => "a value of something held has more digits than 28".into(),
+        }
+    }
+
+    pub(super) fn no_rate_of(&self, currency: &str) -> String {
+        let own = &self.params.currency;
+        let by = self.params.rates.iter().find(|rate| rate.from == currency || rate.to == currency);
+        match by.and_then(|rate| rate.symbol.as_ref()) {
+            Some(symbol) => {
+                format!("no rate of {currency} to {own} is known: no price of {symbol} has been seen yet")
+            }
+            None => format!(
+                "no rate of {currency} to {own} is known: add one to `account.rates`, such as {{ from: {currency}, to: {own}, symbol: {currency}{own} }}"
+            ),
+        }
     }
 }

@@ -9,6 +9,9 @@ use crate::paper::slippage::to_lots;
 use crate::paper::state::{Phase, Work};
 use crate::report::Said;
 
+/// The most ticks of slippage: a dollar is a hundred of a cent.
+const SLIPPAGE_TICKS_MAX: u32 = 10_000;
+
 impl PaperParams {
     /// What is wrong with these, as (path, reason).
     pub fn problems(&self) -> Vec<(String, String)> {
@@ -19,13 +22,16 @@ impl PaperParams {
             problems.push(("participation".into(), reason));
         }
         let bad = match self.slippage {
+            Slippage::Ticks(ticks) => ticks > SLIPPAGE_TICKS_MAX,
             Slippage::Bps(bps) => bps.0 < Decimal::ZERO || bps.0 >= Decimal::from(10_000),
             Slippage::Impact(coefficient) => !(0.0..1.0).contains(&coefficient),
-            Slippage::None | Slippage::Ticks(_) => false,
+            Slippage::None => false,
         };
         if bad {
-            let reason = "slippage makes prices worse by less than all of them: bps from 0 to 10000, impact from 0 to 1";
-            problems.push(("slippage".into(), reason.into()));
+            let reason = format!(
+                "slippage makes prices worse by less than all of them: ticks from 0 to {SLIPPAGE_TICKS_MAX}, bps from 0 to 10000, impact from 0 to 1"
+            );
+            problems.push(("slippage".into(), reason));
         }
         problems
     }
@@ -63,6 +69,7 @@ impl Paper {
         self.state.index.insert(id, order.instrument);
         let armed = !matches!(order.order_type, OrderType::Market | OrderType::Limit { .. });
         let mut work = Work::new(order, seq, until);
+        work.prints = self.state.views[i].prints;
         if armed {
             work.phase = Phase::Armed;
         }
@@ -93,7 +100,7 @@ impl Paper {
         listing.instrument.check(order)?;
         self.check_notional(order)?;
         let (side, position) = (order.side, self.state.desks[i].position);
-        if order.reduce_only && reducible(side, position).is_zero() {
+        if order.reduce_only && side.reducible(position).is_zero() {
             return Err(format!("reduce_only: a {} can't reduce a position of {position}", name(side)));
         }
         if let TimeInForce::Gtd(at) = order.time_in_force
@@ -180,15 +187,6 @@ pub(super) fn name(side: Side) -> &'static str {
         Side::Buy => "buy",
         Side::Sell => "sell",
     }
-}
-
-/// How many units an order of `side` can take off a position.
-pub(super) fn reducible(side: Side, position: Decimal) -> Decimal {
-    let against = match side {
-        Side::Buy => -position,
-        Side::Sell => position,
-    };
-    against.max(Decimal::ZERO)
 }
 
 impl Instrument {

@@ -1,12 +1,10 @@
 //! Fills, what they do to the account at the venue, and the place of resting orders in the queue of their price.
 
-use crate::fees;
 use crate::instrument::Fees;
 use crate::market::{InstrumentId, Market};
 use crate::money::{self, Decimal};
 use crate::order::Side;
 use crate::paper::Paper;
-use crate::paper::accept::reducible;
 use crate::paper::params::{MatchOn, Queue};
 use crate::paper::state::{Phase, Work};
 use crate::paper::view::Before;
@@ -16,14 +14,19 @@ impl Paper {
     /// Executes `quantity` of an order at `price`.
     pub(super) fn fill(&mut self, i: usize, k: usize, price: Decimal, quantity: Decimal, maker: bool) {
         let instrument = &self.listings[i].instrument;
-        let volume = match Fees::of(instrument, &self.fees).tiers.is_empty() {
+        let fees = Fees::of(instrument, &self.fees);
+        let volume = match fees.tiers.is_empty() {
             true => Decimal::ZERO,
             false => self.state.volume.total(self.state.now),
         };
-        let fee = fees::fee(&self.fees, instrument, price, quantity, maker, volume).unwrap_or(Decimal::MAX);
         let notional =
             price.checked_mul(quantity).and_then(|value| value.checked_mul(instrument.multiplier.0));
-        self.state.volume.add(self.state.now, notional.unwrap_or(Decimal::MAX));
+        let paid = &mut self.state.desks[i].orders[k].fees;
+        let fee = notional.and_then(|notional| paid.next(fees, notional, quantity, maker, volume));
+        let fee = fee.unwrap_or(Decimal::MAX);
+        let rate = self.state.desks[i].rate.unwrap_or(Decimal::ONE);
+        let value = notional.and_then(|notional| notional.checked_mul(rate));
+        self.state.volume.add(self.state.now, value.unwrap_or(Decimal::MAX));
         self.state.fills += 1;
         let desk = &mut self.state.desks[i];
         let work = &mut desk.orders[k];
@@ -53,7 +56,7 @@ impl Paper {
             if !work.order.reduce_only || work.is_over {
                 continue;
             }
-            let most = reducible(work.order.side, position);
+            let most = work.order.side.reducible(position);
             if work.left() <= most {
                 continue;
             }

@@ -1,12 +1,17 @@
 //! Working orders that are changed, taken back, run out, or are met by a split.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::market::InstrumentId;
 use crate::money::Decimal;
-use crate::order::{Order, OrderId, OrderType, Side, Trail};
+use crate::order::{Command, Order, OrderId, OrderType, Side, Trail};
 use crate::paper::Paper;
 use crate::paper::slippage::{to_lots, to_tick};
 use crate::paper::state::{Phase, Work};
 use crate::report::Said;
+
+/// Decimals of units that accounts keep after a split.
+const UNIT_DIGITS: u32 = 18;
 
 impl Paper {
     pub(super) fn cancel(&mut self, id: OrderId) {
@@ -56,6 +61,9 @@ impl Paper {
         let work = &mut self.state.desks[i].orders[k];
         let keeps_place =
             changed.order_type == work.order.order_type && changed.quantity <= work.order.quantity;
+        if changed.stop() != work.order.stop() {
+            work.prints = self.state.views[i].prints;
+        }
         work.order = changed;
         work.reprice();
         let order = work.order.clone();
@@ -127,6 +135,71 @@ impl Paper {
         Ok(order)
     }
 
+    /// What is on its way was said in old units: it arrives in new ones. What cannot be had in lots and ticks is told as of working orders.
+    pub(super) fn split_messages(&mut self, i: usize, ratio: Decimal) {
+        let mut of: BTreeSet<OrderId> =
+            self.state.index.iter().filter(|(_, at)| **at as usize == i).map(|(id, _)| *id).collect();
+        for report in &self.state.reports {
+            if let Said::Filled(fill) = &report.what
+                && fill.instrument as usize == i
+            {
+                of.insert(fill.order);
+            }
+        }
+        let (more, less) =
+            (|q: Decimal| q.checked_mul(ratio).unwrap_or(q), |p: Decimal| p.checked_div(ratio).unwrap_or(p));
+        for report in &mut self.state.reports {
+            match &mut report.what {
+                Said::Filled(fill) if fill.instrument as usize == i => {
+                    (fill.quantity, fill.price) =
+                        (more(fill.quantity).round_dp(UNIT_DIGITS), less(fill.price));
+                }
+                Said::Replaced { order, quantity, limit, stop } if of.contains(order) => {
+                    (*quantity, *limit, *stop) = (more(*quantity), limit.map(less), stop.map(less));
+                }
+                _ => {}
+            }
+        }
+        let (tick, lot) = (self.listings[i].instrument.tick.0, self.listings[i].instrument.lot.0);
+        let works = self.state.desks[i].orders.iter().map(|work| (work.order.id, work.order.side));
+        let mut sides: BTreeMap<OrderId, Side> = works.collect();
+        let mut commands = std::mem::take(&mut self.state.commands);
+        commands.retain_mut(|(_, command)| match command {
+            Command::New(order) if order.instrument as usize == i => {
+                sides.insert(order.id, order.side);
+                self.split_new(order, ratio, tick, lot)
+            }
+            Command::Modify { order, quantity, limit, stop } => {
+                if let Some(side) = sides.get(order) {
+                    *quantity = quantity.map(|q| to_lots(more(q), lot));
+                    *limit = limit.map(|p| limit_after(p, ratio, tick, *side).unwrap_or_default());
+                    *stop = stop.map(|p| nearest_after(p, ratio, tick).unwrap_or_default());
+                }
+                true
+            }
+            _ => true,
+        });
+        self.state.commands = commands;
+    }
+
+    /// An order that is on its way. Whether anything is left of it.
+    fn split_new(&mut self, order: &mut Order, ratio: Decimal, tick: Decimal, lot: Decimal) -> bool {
+        let mut work = Work::new(order.clone(), 0, i64::MAX);
+        if !work.split(ratio, tick, lot) {
+            let reason = format!("split: less than a lot or a tick is left of it after {ratio} for 1");
+            self.say(Said::Rejected { order: order.id, reason });
+            return false;
+        }
+        let per = |price: Option<Decimal>| price.and_then(|price| price.checked_div(ratio));
+        let exact = (order.quantity.checked_mul(ratio), per(order.limit()), per(order.stop()));
+        *order = work.order;
+        let (quantity, limit, stop) = (order.quantity, order.limit(), order.stop());
+        if exact != (Some(quantity), limit, stop) {
+            self.say(Said::Replaced { order: order.id, quantity, limit, stop });
+        }
+        true
+    }
+
     pub(super) fn split_orders(&mut self, i: usize, ratio: Decimal) {
         let (tick, lot) = (self.listings[i].instrument.tick.0, self.listings[i].instrument.lot.0);
         let desk = &mut self.state.desks[i];
@@ -150,6 +223,16 @@ impl Paper {
     }
 }
 
+/// A limit after a split, on the tick: it asks for no less.
+fn limit_after(price: Decimal, ratio: Decimal, tick: Decimal, side: Side) -> Option<Decimal> {
+    to_tick(price.checked_div(ratio)?, tick, side == Side::Sell)
+}
+
+/// Another price after a split, on the nearest tick.
+fn nearest_after(price: Decimal, ratio: Decimal, tick: Decimal) -> Option<Decimal> {
+    price.checked_div(ratio)?.checked_div(tick)?.round().checked_mul(tick)
+}
+
 impl Work {
     /// Makes `ratio` units of each. Whether anything is left of the order.
     fn split(&mut self, ratio: Decimal, tick: Decimal, lot: Decimal) -> bool {
@@ -162,9 +245,9 @@ impl Work {
         if left.is_zero() {
             return false;
         }
-        let (side, per) = (order.side, |price: Decimal| price.checked_div(ratio));
-        let limit_of = |price: Decimal| per(price).and_then(|price| to_tick(price, tick, side == Side::Sell));
-        let nearest = |price: Decimal| per(price)?.checked_div(tick)?.round().checked_mul(tick);
+        let side = order.side;
+        let limit_of = |price: Decimal| limit_after(price, ratio, tick, side);
+        let nearest = |price: Decimal| nearest_after(price, ratio, tick);
         let order_type = match order.order_type {
             OrderType::Market => Some(OrderType::Market),
             OrderType::Limit { limit } => limit_of(limit).map(|limit| OrderType::Limit { limit }),

@@ -158,7 +158,10 @@ impl Paper {
     /// A trade, or a price of a bar.
     pub(super) fn on_print(&mut self, i: usize, price: f64, size: f64) {
         let Some(exact) = money::from_f64(price).filter(|price| *price > Decimal::ZERO) else { return };
-        let size = if size.is_nan() { None } else { money::from_f64(size.max(0.0)) };
+        if size <= 0.0 {
+            return;
+        }
+        let size = if size.is_nan() { None } else { money::from_f64(size) };
         let source = self.source(i);
         let mut print = Print { exact, price, size, used: Decimal::ZERO, left: None };
         print.left = size.map(|size| size * self.params.participation.0);

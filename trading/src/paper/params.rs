@@ -112,14 +112,15 @@ pub enum Queue {
     None,
 }
 
-/// How much worse than shown a taking order is filled. A limit price is never passed; prices are rounded to the tick, for the worse.
+/// How much worse than shown a taking order is filled. A limit price is never passed; prices are rounded to the tick, for the worse. A sell is
+/// never filled below one tick, however large the slippage is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Slippage {
     /// Not at all.
     #[default]
     None,
-    /// By so many ticks.
+    /// By so many ticks, 10000 at most.
     Ticks(u32),
     /// By so many hundredths of a percent.
     Bps(Exact),
@@ -132,7 +133,7 @@ pub enum Slippage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopTrigger {
-    /// The last trade; as long as none was seen, as `quote`.
+    /// The last trade; as long as none was seen, as `quote`. One from before the order came must be borne out by the quote, where there is one.
     #[default]
     Last,
     /// The price that the order would get: the ask for a buy, the bid for a sell.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fees::Volume;
+use crate::fees::{OrderFees, Volume};
 use crate::market::InstrumentId;
 use crate::money::{self, Decimal};
 use crate::order::{Command, Order, OrderId, OrderType, Side};
@@ -30,11 +30,15 @@ pub(crate) struct Work {
     /// Time priority.
     pub seq: u64,
     pub filled: Decimal,
+    /// What its fills cost.
+    pub fees: OrderFees,
     pub phase: Phase,
     /// The limit as market data are compared with it; NaN: none.
     pub limit: f64,
     /// The trigger; NaN: none, or none yet.
     pub trigger: f64,
+    /// Trades that were before it came, or was changed.
+    pub prints: u64,
     /// Best price since the order began, of a trailing stop; NaN: none yet.
     pub best: f64,
     /// What is ahead of it at its price. `None`: not known yet.
@@ -57,9 +61,11 @@ impl Work {
             order,
             seq,
             filled: Decimal::ZERO,
+            fees: OrderFees::default(),
             phase: Phase::Taking,
             limit: f64::NAN,
             trigger: f64::NAN,
+            prints: 0,
             best: f64::NAN,
             ahead: None,
             traded: Decimal::ZERO,
@@ -107,6 +113,8 @@ pub(crate) struct Desk {
     pub orders: Vec<Work>,
     /// Units that the account holds here.
     pub position: Decimal,
+    /// What one unit of the quote currency is worth in the account's; `None`: as much, as far as anyone has said.
+    pub rate: Option<Decimal>,
 }
 
 /// All that a paper venue remembers.

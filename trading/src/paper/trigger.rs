@@ -14,14 +14,19 @@ impl Paper {
             return;
         }
         let (buys, sells) = (self.trigger_price(i, Side::Buy), self.trigger_price(i, Side::Sell));
+        let (bid, ask) = self.state.views[i].best(self.source(i) == MatchOn::Book);
+        let (by_last, prints) = (self.params.stop_trigger == StopTrigger::Last, self.state.views[i].prints);
         for k in 0..self.state.desks[i].orders.len() {
             let work = &mut self.state.desks[i].orders[k];
             if work.is_over || work.phase != Phase::Armed {
                 continue;
             }
             let price = if work.order.side == Side::Buy { buys } else { sells };
-            work.follow(price);
-            if work.is_triggered_by(price) {
+            let shown = if work.order.side == Side::Buy { ask } else { bid };
+            // A trade from before the order may be an old one, of a market that is elsewhere since: the quote, where there is one, must say the same.
+            let doubted = by_last && work.prints == prints && !shown.is_nan();
+            work.follow(if doubted && bid <= ask { price.clamp(bid, ask) } else { price });
+            if work.is_triggered_by(price) && (!doubted || work.is_triggered_by(shown)) {
                 work.phase = Phase::Taking;
                 work.passed = from.map(|_| work.trigger);
                 self.arrive(i, k);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::market::Market;
+use crate::market::{Market, is_price};
 use crate::money::{self, Decimal};
 use crate::order::Side;
 
@@ -26,7 +26,7 @@ impl Shown {
     const NOTHING: Self = Self { price: f64::NAN, size: 0.0, taken: Decimal::ZERO };
 
     fn new(price: f64, size: f64) -> Self {
-        if price > 0.0 && price.is_finite() {
+        if is_price(price) {
             // A feed without sizes says nothing against any quantity.
             let size = if size.is_nan() { f64::INFINITY } else { size.max(0.0) };
             Self { price, size, taken: Decimal::ZERO }
@@ -80,6 +80,8 @@ pub(crate) struct View {
     pub ask: Shown,
     /// Price of the last trade; NaN: none yet.
     pub last: f64,
+    /// Trades so far.
+    pub prints: u64,
     /// NaN: none yet.
     pub mark: f64,
     pub halted: bool,
@@ -92,6 +94,8 @@ pub(crate) struct View {
     rests: BTreeMap<u64, Rest>,
     /// What they come to, by side and price (its bits).
     sums: BTreeMap<(bool, u64), Decimal>,
+    /// Levels of which ours had taken when the book was reset: those that it shows again as they were are the same.
+    kept: Vec<(bool, Shown)>,
 }
 
 impl Default for View {
@@ -102,6 +106,7 @@ impl Default for View {
             bid: Shown::NOTHING,
             ask: Shown::NOTHING,
             last: f64::NAN,
+            prints: 0,
             mark: f64::NAN,
             halted: false,
             has_quote: false,
@@ -110,6 +115,7 @@ impl Default for View {
             asks: Vec::new(),
             rests: BTreeMap::new(),
             sums: BTreeMap::new(),
+            kept: Vec::new(),
         }
     }
 }
@@ -119,10 +125,17 @@ impl View {
     #[inline]
     pub fn observe(&mut self, market: &Market) -> Before {
         let mut before = Before { bid: UNSEEN, ask: UNSEEN, rest: None };
+        if !self.kept.is_empty()
+            && !matches!(market, Market::Level { .. } | Market::Resting { .. } | Market::BookReset)
+        {
+            // The message that showed the book anew is over.
+            self.kept.clear();
+        }
         match *market {
             Market::Trade { price, .. } => {
-                if price > 0.0 && price.is_finite() {
+                if is_price(price) {
                     self.last = price;
+                    self.prints += 1;
                 }
             }
             Market::Quote { bid, bid_size, ask, ask_size } => {
@@ -133,8 +146,9 @@ impl View {
                 self.has_quote = true;
             }
             Market::Bar { close, .. } => {
-                if close > 0.0 && close.is_finite() {
+                if is_price(close) {
                     self.last = close;
+                    self.prints += 1;
                 }
             }
             Market::Level { bid, price, size } => {
@@ -143,14 +157,18 @@ impl View {
             }
             Market::Resting { order, bid, price, size } => before.rest = self.rest(order, bid, price, size),
             Market::BookReset => {
-                self.bids.clear();
-                self.asks.clear();
+                if !(self.bids.is_empty() && self.asks.is_empty()) {
+                    self.kept.clear();
+                }
+                let bids = self.bids.drain(..).map(|level| (true, level));
+                let all = bids.chain(self.asks.drain(..).map(|level| (false, level)));
+                self.kept.extend(all.filter(|(_, level)| level.taken > Decimal::ZERO));
                 self.rests.clear();
                 self.sums.clear();
                 (self.bid, self.ask) = (Shown::NOTHING, Shown::NOTHING);
             }
             Market::Mark { price } => {
-                if price > 0.0 && price.is_finite() {
+                if is_price(price) {
                     self.mark = price;
                 }
             }
@@ -189,7 +207,7 @@ impl View {
     /// Sets a level and tells what was there.
     fn level(&mut self, bid: bool, price: f64, size: f64) -> f64 {
         self.has_book = true;
-        if !(price > 0.0 && price.is_finite()) {
+        if !is_price(price) {
             return 0.0;
         }
         let levels = if bid { &mut self.bids } else { &mut self.asks };
@@ -199,14 +217,19 @@ impl View {
         while at > 0 && better(&levels[at - 1]) {
             at -= 1;
         }
-        let new = Shown::new(price, size);
+        let mut new = Shown::new(price, size);
+        if let Some(k) =
+            self.kept.iter().position(|(side, k)| (*side, k.price, k.size) == (bid, price, new.size))
+        {
+            new.taken = self.kept.remove(k).1.taken;
+        }
         match levels.get_mut(at.wrapping_sub(1)) {
             Some(level) if level.price == price => {
                 let was = level.size;
                 if new.size <= 0.0 {
                     levels.remove(at - 1);
-                } else {
-                    level.set(price, size);
+                } else if new.size != level.size {
+                    *level = new;
                 }
                 was
             }
@@ -222,7 +245,7 @@ impl View {
     /// Sets one order, and the levels that it leaves and joins. What was there of it.
     #[cold]
     fn rest(&mut self, order: u64, bid: bool, price: f64, size: f64) -> Option<Rest> {
-        let good = price > 0.0 && price.is_finite();
+        let good = is_price(price);
         let size =
             money::from_f64(size).filter(|size| good && *size > Decimal::ZERO).unwrap_or(Decimal::ZERO);
         let was = self.rests.remove(&order);
@@ -289,8 +312,8 @@ impl View {
 
     /// Forgets all prices: they are in units that are no more.
     pub fn forget(&mut self) {
-        let (halted, has_quote, has_book) = (self.halted, self.has_quote, self.has_book);
-        *self = Self { halted, has_quote, has_book, ..Self::default() };
+        let Self { halted, has_quote, has_book, prints, .. } = *self;
+        *self = Self { halted, has_quote, has_book, prints, ..Self::default() };
     }
 }
 

@@ -12,6 +12,8 @@ fn spec(zone: &str, open: &str, close: &str, days: Option<&[&str]>, holidays: &[
         close: close.into(),
         days: days.map(text),
         holidays: text(holidays),
+        breaks: Vec::new(),
+        early_close: Default::default(),
     }
 }
 
@@ -137,4 +139,102 @@ fn faults_name_the_field() {
         let error = Session::new(&bad).unwrap_err();
         assert!(error.starts_with(start), "{error}");
     }
+}
+
+/// Tokyo, with a lunch break, and a half day that ends in the morning.
+fn tokyo() -> Session {
+    let mut spec = spec("Asia/Tokyo", "09:00", "15:00", None, &[]);
+    spec.breaks = vec!["11:30-12:30".into()];
+    spec.early_close.insert("2013-12-30".into(), "11:00".into());
+    Session::new(&spec).unwrap()
+}
+
+#[test]
+fn a_break_closes_the_market_and_ends_no_session() {
+    let market = tokyo();
+    let at = |hours: &str| utc(&format!("2013-12-27T{hours}:00+09:00"));
+    assert_eq!(market.span(at("10:00")), (at("09:00"), at("11:30"), true));
+    assert_eq!(market.span(at("11:30")), (at("11:30"), at("12:30"), false));
+    assert_eq!(market.span(at("12:30")), (at("12:30"), at("15:00"), true));
+    for hours in ["08:00", "09:00", "11:29", "11:30", "12:00", "12:30", "14:59"] {
+        assert_eq!(market.next_close(at(hours)), at("15:00"), "{hours}");
+    }
+    assert_eq!((market.next_open(at("09:00")), market.next_open(at("12:00"))), (at("12:30"), at("12:30")));
+    let mut clock = SessionClock::new(Some(Arc::new(market)));
+    for (hours, open, change) in
+        [("09:00", true, "11:30"), ("11:45", false, "12:30"), ("13:00", true, "15:00")]
+    {
+        let ts = at(hours);
+        assert_eq!((clock.is_open(ts), clock.next_change(ts)), (open, at(change)), "{hours}");
+        assert_eq!(clock.next_close(ts), at("15:00"), "{hours}");
+    }
+}
+
+#[test]
+fn a_session_may_end_early() {
+    let market = tokyo();
+    let at = |text: &str| utc(&format!("2013-12-{text}:00+09:00"));
+    // The break would begin after it.
+    assert_eq!(market.span(at("30T10:00")), (at("30T09:00"), at("30T11:00"), true));
+    assert_eq!(market.span(at("30T11:00")), (at("30T11:00"), at("31T09:00"), false));
+    assert_eq!(market.next_close(at("30T09:00")), at("30T11:00"));
+    // In New York the day after Thanksgiving is half a one; overnight sessions go by the date on which they open.
+    let mut half = spec("America/New_York", "09:30", "16:00", None, &["2013-11-28"]);
+    half.early_close.insert("2013-11-29".into(), "13:00".into());
+    let half = Session::new(&half).unwrap();
+    assert_eq!(half.next_close(utc("2013-11-27T22:00:00Z")), utc("2013-11-29T18:00:00Z"));
+    assert_eq!(half.next_close(utc("2013-11-29T18:00:00Z")), utc("2013-12-02T21:00:00Z"));
+    let mut night = spec("America/Chicago", "17:00", "16:00", Some(&["sun", "wed"]), &[]);
+    night.early_close.insert("2013-11-27".into(), "12:15".into());
+    let night = Session::new(&night).unwrap();
+    let opens = utc("2013-11-27T23:00:00Z");
+    assert_eq!(night.span(opens), (opens, utc("2013-11-28T18:15:00Z"), true));
+}
+
+/// Breaks and early ends against the local clock, read minute by minute, over both changes of the clocks.
+#[test]
+fn sessions_with_breaks_agree_with_the_local_clock() {
+    let mut spec = spec("Europe/Berlin", "22:00", "17:00", Some(&["fri", "sat", "sun"]), &[]);
+    spec.breaks = vec!["12:00-12:45".into(), "23:30-00:30".into(), "05:00-06:00".into()];
+    spec.early_close.insert("2024-03-30".into(), "12:20".into());
+    let market = Session::new(&spec).unwrap();
+    let mut clock = SessionClock::new(Some(Arc::new(market.clone())));
+    for from in ["2024-03-29T00:00:00Z", "2024-10-26T00:00:00Z"] {
+        for minute in 0..4 * 24 * 60 {
+            let ts = utc(from) + minute * MINUTE;
+            let local = DateTime::from_timestamp_nanos(ts).with_timezone(&market.zone).naive_local();
+            let clock_time = local.format("%H:%M").to_string();
+            // The date on which the session of that time opened.
+            let opened =
+                if clock_time.as_str() >= "22:00" { local.date() } else { local.date().pred_opt().unwrap() };
+            let close = if opened.to_string() == "2024-03-30" { "12:20" } else { "17:00" };
+            let day = matches!(opened.weekday(), Weekday::Fri | Weekday::Sat | Weekday::Sun);
+            let inside = clock_time.as_str() >= "22:00" || clock_time.as_str() < close;
+            let paused = [("12:00", "12:45"), ("23:30", "24:00"), ("00:00", "00:30"), ("05:00", "06:00")]
+                .iter()
+                .any(|(start, end)| clock_time.as_str() >= *start && clock_time.as_str() < *end);
+            let expect = day && inside && !paused;
+            assert_eq!((market.is_open(ts), clock.is_open(ts)), (expect, expect), "{local}");
+            assert_eq!(clock.next_close(ts), market.next_close(ts), "{local}");
+        }
+    }
+}
+
+#[test]
+fn breaks_and_early_ends_that_cannot_be_are_said() {
+    let said = |breaks: &[&str], early: &[(&str, &str)]| {
+        let mut spec = spec("UTC", "09:00", "15:00", None, &[]);
+        spec.breaks = breaks.iter().map(|b| b.to_string()).collect();
+        spec.early_close = early.iter().map(|(d, t)| (d.to_string(), t.to_string())).collect();
+        Session::new(&spec).unwrap_err()
+    };
+    assert_eq!(said(&["noon"], &[]), "breaks: `noon` is not a pause: write HH:MM-HH:MM, such as 11:30-12:30");
+    assert!(said(&["14:00-16:00"], &[]).contains("within the session"));
+    assert!(said(&["12:00-11:00"], &[]).contains("within the session"));
+    assert!(
+        said(&["11:00-12:00", "10:00-11:30"], &[]).contains("begins before the one at 10:00:00 has ended")
+    );
+    assert!(said(&[], &[("29.11.2013", "13:00")]).contains("is not a date"));
+    assert!(said(&[], &[("2013-11-29", "13")]).contains("is not a time of day"));
+    assert!(said(&[], &[("2013-11-29", "15:00")]).contains("not between the session's open and its close"));
 }

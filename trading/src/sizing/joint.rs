@@ -14,13 +14,17 @@ impl Sizing {
     /// This symbol's part of equity by the joint Kelly solution; never below zero.
     pub(super) fn joint_kelly(&self, rule: &Kelly, want: &Wish<'_>, direction: f64) -> Result<f64, Cause> {
         let this = want.signal.instrument;
+        let own = want.expected(direction)?;
+        if own == 0.0 {
+            return Ok(0.0);
+        }
         let mut members = Vec::new();
         let mut means = Vec::new();
         for i in self.sharing(this) {
             let active = self.state.active[i as usize];
             if i == this {
                 members.push((i, direction));
-                means.push(want.expected()?);
+                means.push(own);
             } else if let Some(expected) = active.expected {
                 members.push((i, f64::from(active.direction)));
                 means.push(expected);

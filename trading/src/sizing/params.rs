@@ -66,8 +66,8 @@ pub struct AtrRisk {
     pub max_leverage: f64,
 }
 
-/// Kelly's criterion. The signal brings the expected excess return a year in its column `expected`; its side tells the direction, whatever
-/// sign that has.
+/// Kelly's criterion. The signal brings the symbol's expected excess return a year in its column `expected`: above zero for a `BUY`, below zero for a
+/// `SELL`. One that is against the signal's side asks for no position.
 ///
 /// Alone, the part of equity is `fraction x expected / volatility^2`. Jointly it is the symbol's part of `fraction x C^-1 x expected` over all symbols
 /// that have a signal with an expectation, where C is the covariance of their returns a year, shrunk after Ledoit and Wolf (2004). Where the joint

@@ -147,6 +147,10 @@ fn formulas_worked_by_hand() {
     let expecting = Signal { expected: Some(0.04), volatility: Some(0.2), ..long.clone() };
     check(r#"{"kelly": {}}"#, &expecting, 100.0, "500");
     check(r#"{"kelly": {"fraction": 1, "max": 0.8}}"#, &expecting, 100.0, "800");
+    // An expectation against the signal's side asks for nothing.
+    check(r#"{"kelly": {}}"#, &Signal { expected: Some(-0.04), ..expecting.clone() }, 100.0, "0");
+    let rising = Signal { expected: Some(0.04), volatility: Some(0.2), ..short.clone() };
+    check(r#"{"kelly": {}}"#, &rising, 100.0, "0");
     let falling = Signal { expected: Some(-0.04), volatility: Some(0.2), ..short.clone() };
     check(r#"{"kelly": {}}"#, &falling, 100.0, "-500");
 }
@@ -317,6 +321,20 @@ fn a_joint_solution_against_the_signal_is_nothing() {
     // Once the first is flat it stands alone.
     sizing.note(&signal(0, Want::Flat));
     assert!(sizing.size(&weak, 1.0, &account(), &history).unwrap() > Decimal::ZERO);
+}
+
+#[test]
+fn what_speaks_against_its_signal_is_no_part_of_a_joint_solution() {
+    let history = history(&returns());
+    let mut sizing = sizing(r#"{"kelly": {"joint": true}}"#);
+    let fine = Signal { expected: Some(0.05), ..signal(0, Want::Long) };
+    let against = Signal { expected: Some(0.02), ..signal(1, Want::Short) };
+    sizing.note(&fine);
+    let alone = sizing.size(&fine, 1.0, &account(), &history).unwrap();
+    assert!(alone > Decimal::ZERO);
+    sizing.note(&against);
+    assert_eq!(sizing.size(&against, 1.0, &account(), &history).unwrap(), Decimal::ZERO);
+    assert_eq!(sizing.size(&fine, 1.0, &account(), &history).unwrap(), alone);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::order::TimeInForce;
+use crate::order::{TimeInForce, Trail};
 use crate::report::Fill;
 
 const ID: OrderId = OrderId(7);
@@ -84,7 +84,7 @@ fn strangers_are_told_apart() {
 #[test]
 fn a_snapshot_and_the_fills_behind_it_count_once() {
     let mut orders = book();
-    assert!(orders.confirm(&order(7, 10), 4.into()));
+    assert!(orders.confirm(2, &order(7, 10), 4.into()));
     assert_eq!(orders.get(ID).unwrap().status, Status::PartlyFilled);
     orders.apply(&fill(7, 4));
     assert_eq!(orders.get(ID).unwrap().filled(), 4.into());
@@ -121,7 +121,13 @@ fn what_is_over_is_remembered_up_to_a_bound() {
 fn a_split_moves_quantities_and_prices() {
     let mut orders = book();
     orders.apply(&fill(7, 4));
-    orders.split(0, 2.into());
+    orders.split(0, 2.into(), Decimal::new(1, 2));
     let now = orders.get(ID).unwrap();
     assert_eq!((now.order.quantity, now.filled(), now.order.limit()), (20.into(), 8.into(), Some(50.into())));
+    let trail = |amount: &str| OrderType::TrailingStop {
+        trail: Trail::Amount(Decimal::from_str_exact(amount).unwrap()),
+    };
+    orders.add(Order { order_type: trail("3.01"), ..order(8, 10) }, 1, Purpose::StopLoss);
+    orders.split(0, 2.into(), Decimal::new(1, 2));
+    assert_eq!(orders.get(OrderId(8)).unwrap().order.order_type, trail("1.5"));
 }

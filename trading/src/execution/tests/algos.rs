@@ -60,6 +60,38 @@ fn an_iceberg_shows_a_part_at_a_time() {
 }
 
 #[test]
+fn an_iceberg_ends_with_a_part_whose_time_is_over() {
+    let order =
+        json!({ "type": "limit", "time_in_force": { "gtd": "3s" }, "algo": { "iceberg": { "display": 4 } } });
+    let mut desk = Desk::new(json!({ "order": order }));
+    desk.quote(S, 99.0, 100.0);
+    desk.want(2 * S, Want::Long);
+    assert_eq!(desk.advance(60 * S), ["expired", "alert slices_ended"]);
+    assert!(desk.machine.own.parents.is_empty());
+    // Nothing stands in the way of the next wish.
+    assert_eq!(desk.want(61 * S, Want::Long), ["buy 4 limit 99", "working"]);
+}
+
+#[test]
+fn an_iceberg_ends_with_a_part_that_the_venue_takes_back() {
+    let with = json!({ "venue": { "kind": "external" }, "order": { "type": "limit", "algo": { "iceberg": { "display": 4 } } } });
+    let mut desk = Desk::new(with);
+    desk.quote(S, 99.0, 100.0);
+    let nothing = crate::report::Snapshot { orders: vec![], positions: vec![], cash: vec![] };
+    desk.say(S, Said::Snapshot(nothing));
+    desk.want(2 * S, Want::Long);
+    let order = desk.order();
+    desk.say(3 * S, Said::Accepted { order });
+    assert_eq!(desk.say(4 * S, Said::Canceled { order, reason: None }), ["canceled", "alert slices_ended"]);
+    assert_eq!(desk.want(5 * S, Want::Long), ["buy 4 limit 99"]);
+    // Taken back by ourselves: nothing to tell.
+    let order = desk.order();
+    desk.say(6 * S, Said::Accepted { order });
+    assert_eq!(desk.want(7 * S, Want::Flat), ["cancel"]);
+    assert_eq!(desk.say(8 * S, Said::Canceled { order, reason: None }), ["canceled"]);
+}
+
+#[test]
 fn a_slice_that_is_refused_ends_the_order() {
     let with = json!({
         "order": { "algo": { "twap": { "over": "10s", "slices": 2 } } },

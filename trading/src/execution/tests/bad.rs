@@ -16,6 +16,62 @@ fn bad_prices_are_passed_over_and_told_once() {
 }
 
 #[test]
+fn a_crossed_quote_fills_and_values_nothing() {
+    let mut desk = Desk::new(json!({}));
+    desk.quote(S, 99.0, 101.0);
+    assert_eq!(desk.quote(2 * S, 100.0, 90.0), ["alert crossed_quote"]);
+    let price = desk.machine.own.slots[0].price;
+    assert_eq!(price, 100.0, "the middle of the last quote that could be");
+    assert_eq!(desk.want(3 * S, Want::Long), ["buy 10 market", "working"]);
+    assert_eq!(desk.quote(4 * S, 100.0, 90.0), [""; 0]);
+    assert_eq!(desk.quote(5 * S, 100.0, 101.0), ["fill 10 at 101 -> 10", "filled"]);
+}
+
+#[test]
+fn sizes_that_are_none_fill_nothing_and_are_told_once() {
+    let mut desk = Desk::new(json!({}));
+    desk.trade(S, 100.0);
+    desk.want(2 * S, Want::Long);
+    let trade = |size: f64| Market::Trade { price: 100.0, size };
+    assert_eq!(desk.tick(3 * S, "A", trade(f64::INFINITY)), ["alert bad_size"]);
+    for size in [0.0, -5.0, f64::NEG_INFINITY] {
+        assert_eq!(desk.tick(4 * S, "A", trade(size)), [""; 0]);
+    }
+    assert_eq!(desk.tick(5 * S, "A", trade(4.0)), ["fill 4 at 100 -> 4", "partly_filled"]);
+    // A feed without sizes.
+    assert_eq!(desk.tick(6 * S, "A", trade(f64::NAN)), ["fill 6 at 100 -> 10", "filled"]);
+}
+
+#[test]
+fn a_bar_whose_high_is_below_its_low_is_named_so() {
+    let mut desk = Desk::new(json!({}));
+    let bar = |high: f64, low: f64| Market::Bar { open: 100.0, high, low, close: 100.0, volume: 50.0 };
+    assert_eq!(desk.tick(S, "A", bar(90.0, 110.0)), ["alert bad_bar"]);
+    assert_eq!(desk.tick(2 * S, "A", bar(110.0, 0.0)), ["alert bad_price"]);
+    assert_eq!(desk.want(3 * S, Want::Long), ["refused sizing.price"]);
+}
+
+/// What could not leave as `Decimal128(38, 18)` is no price.
+#[test]
+fn a_price_out_of_bounds_is_none() {
+    let mut desk = Desk::new(json!({}));
+    desk.trade(S, 100.0);
+    desk.want(2 * S, Want::Long);
+    assert_eq!(desk.trade(3 * S, 1e25), ["alert bad_price"]);
+    assert_eq!(desk.trade(4 * S, 100.0), ["fill 10 at 100 -> 10", "filled"]);
+}
+
+#[test]
+fn a_side_that_did_not_change_is_kept_through_a_quote_that_crosses_it() {
+    let mut desk = Desk::new(json!({ "zero_is_unchanged": true }));
+    desk.quote(S, 99.0, 100.0);
+    assert_eq!(desk.quote(2 * S, 101.0, 0.0), ["alert crossed_quote"]);
+    assert_eq!(desk.quote(3 * S, 0.0, 102.0), [""; 0]);
+    assert_eq!(desk.want(4 * S, Want::Long)[2], "fill 10 at 102 -> 10");
+    assert_eq!(desk.want(5 * S, Want::Flat)[2], "fill 10 at 101 -> 0");
+}
+
+#[test]
 fn unlisted_symbols_are_refused_where_instruments_are_listed() {
     let mut desk = Desk::new(json!({ "instruments": [{ "symbol": "A" }] }));
     assert_eq!(desk.machine.instrument("B"), None);
@@ -27,11 +83,11 @@ fn unlisted_symbols_are_refused_where_instruments_are_listed() {
 }
 
 #[test]
-fn a_halted_symbol_takes_no_market_orders() {
+fn a_halted_symbol_takes_no_orders() {
     let mut desk = Desk::new(json!({}));
     desk.quote(S, 99.0, 100.0);
     desk.tick(2 * S, "A", Market::Halt(true));
-    assert_eq!(desk.want(3 * S, Want::Long), ["buy 10 market", "rejected"]);
+    assert_eq!(desk.want(3 * S, Want::Long), ["refused halted"]);
     desk.tick(4 * S, "A", Market::Halt(false));
     desk.quote(4 * S, 99.0, 100.0);
     assert_eq!(desk.want(5 * S, Want::Flat), [""; 0]);

@@ -218,3 +218,51 @@ fn statuses_follow_the_life_of_an_order() {
     assert_eq!(told, ["alert split"]);
     assert_eq!(desk.position(), d("8"));
 }
+
+#[test]
+fn reports_that_begin_again_hold_new_orders_back_until_their_snapshot() {
+    // What became of an order that was sent after the last checkpoint: it works, it is filled, it never came.
+    for (orders, position, sent) in
+        [(vec![open(5, 10, 0)], 0, None), (vec![], 10, None), (vec![], 0, Some("buy 10 market"))]
+    {
+        let mut desk = started();
+        assert_eq!(desk.say(2 * S, Said::Reconciling), [""; 0]);
+        assert_eq!(desk.want(3 * S, Want::Long), [""; 0]);
+        desk.advance(9 * S);
+        assert_eq!(desk.working(), [""; 0]);
+        let told = desk.say(10 * S, snapshot(orders, position));
+        assert_eq!(told.iter().find(|t| t.starts_with("buy")).map(String::as_str), sent, "{told:?}");
+        assert_eq!(desk.want(11 * S, Want::Flat).len(), 1);
+    }
+}
+
+#[test]
+fn a_stop_that_is_reached_before_that_snapshot_closes_what_it_tells_of() {
+    let protect = json!({ "stop_loss": { "fraction": 0.1 }, "at": "machine" });
+    let mut desk = Desk::new(json!({ "venue": { "kind": "external" }, "protect": protect }));
+    desk.quote(S, 99.0, 100.0);
+    desk.say(S, snapshot(vec![], 0));
+    desk.want(2 * S, Want::Long);
+    let id = desk.order();
+    desk.say(3 * S, fill("1", id, 10));
+    desk.say(4 * S, Said::Reconciling);
+    assert_eq!(desk.quote(5 * S, 80.0, 81.0), [""; 0]);
+    assert_eq!(desk.advance(100 * S), [""; 0]);
+    let told = desk.say(101 * S, snapshot(vec![], 7));
+    assert_eq!(told.last().map(String::as_str), Some("sell 7 market"), "{told:?}");
+}
+
+#[test]
+fn slices_that_fall_due_before_that_snapshot_are_sent_after_it() {
+    let algo = json!({ "algo": { "twap": { "over": "10s", "slices": 5 } } });
+    let mut desk = Desk::new(json!({ "venue": { "kind": "external" }, "order": algo }));
+    desk.quote(S, 99.0, 100.0);
+    desk.say(S, snapshot(vec![], 0));
+    assert_eq!(desk.want(2 * S, Want::Long), ["buy 2 market"]);
+    let first = desk.order();
+    desk.say(3 * S, fill("1", first, 2));
+    desk.say(3 * S, Said::Reconciling);
+    assert_eq!(desk.advance(100 * S), [""; 0]);
+    let told = desk.say(101 * S, snapshot(vec![], 2));
+    assert_eq!(told.last().map(String::as_str), Some("buy 8 market"), "{told:?}");
+}

@@ -3,18 +3,26 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::execution::orders::Purpose;
 use crate::money;
 
 /// One input.
 #[derive(Clone, Debug)]
 enum Input {
     Market(u32, Market),
-    Want(u32, Want, Option<f64>),
+    Want(u32, Want, OrderWish),
     Control(Control),
 }
 
 fn price() -> impl Strategy<Value = f64> {
     (9_000u32..11_000).prop_map(|cents| f64::from(cents) / 100.0)
+}
+
+/// Prices of an order, where the wish gives any.
+fn wish() -> impl Strategy<Value = OrderWish> {
+    let one = || prop_oneof![2 => Just(None), 1 => price().prop_map(Some)];
+    let trail = prop_oneof![4 => Just(None), 1 => (1u32..300).prop_map(|t| Some(f64::from(t) / 1000.0))];
+    (one(), one(), trail).prop_map(|(limit, stop, trail)| OrderWish { limit, stop, trail })
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -48,10 +56,9 @@ fn input() -> impl Strategy<Value = Input> {
         Just(Control::Reduce),
         Just(Control::Resume)
     ];
-    let limit = prop_oneof![2 => Just(None), 1 => price().prop_map(Some)];
     prop_oneof![
         12 => (0u32..2, market).prop_map(|(i, m)| Input::Market(i, m)),
-        5 => (0u32..2, want, limit).prop_map(|(i, w, l)| Input::Want(i, w, l)),
+        5 => (0u32..2, want, wish()).prop_map(|(i, w, l)| Input::Want(i, w, l)),
         1 => control.prop_map(Input::Control),
     ]
 }
@@ -86,7 +93,30 @@ fn machines() -> Vec<Value> {
         }),
         json!({ "order": { "type": "limit", "algo": { "iceberg": { "display": 3 } } }, "protect": { "stop_loss": { "amount": 2 } } }),
         json!({ "account": margin, "order": { "algo": { "pov": { "rate": 0.2, "over": "1m" } } }, "rebalance": 0.2 }),
+        json!({
+            "order": { "type": "limit", "time_in_force": { "gtd": "5s" }, "algo": { "iceberg": { "display": 3 } } },
+            "venue": { "kind": "paper", "latency": "3ms" },
+        }),
+        json!({ "order": { "type": "limit", "from": "far", "time_in_force": "ioc", "algo": { "iceberg": { "display": 4 } } } }),
+        json!({ "order": { "type": "limit", "time_in_force": "day", "algo": { "twap": { "over": "30s", "slices": 3 } } } }),
+        closing_for_a_minute(json!({
+            "account": margin, "short": true, "flat_at_close": true, "flat_before": "10s",
+            "protect": { "stop_loss": { "fraction": 0.01 }, "at": "machine" },
+        })),
+        closing_for_a_minute(json!({
+            "account": margin, "short": true, "venue": { "kind": "paper", "latency": "3ms" },
+            "protect": { "trailing": { "fraction": 0.01 }, "at": "machine", "reenter": true },
+            "risk": { "drawdown": { "max": 0.002, "action": "flatten", "cool_down": "1m" } },
+        })),
     ]
+}
+
+/// The market is shut from 22:14 to 22:15 UTC: the inputs begin at 22:13:20.
+fn closing_for_a_minute(mut with: Value) -> Value {
+    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let session = json!({ "zone": "UTC", "open": "22:15", "close": "22:14", "days": days });
+    with["default_instrument"] = json!({ "symbol": "", "session": session });
+    with
 }
 
 fn machine(with: &Value) -> Execution {
@@ -99,17 +129,16 @@ fn give(machine: &mut Execution, (ts, seq): (i64, u64), input: &Input, out: &mut
             let instrument = machine.instrument(["A", "B"][*i as usize]).unwrap();
             machine.market(&Tick { ts, instrument, market: *market }, out);
         }
-        Input::Want(i, want, limit) => {
+        Input::Want(i, want, order) => {
             let instrument = machine.instrument(["A", "B"][*i as usize]).unwrap();
-            let order = OrderWish { limit: *limit, ..OrderWish::default() };
             let signal = Signal {
                 ts,
                 src: 1,
                 seq,
                 instrument,
                 want: *want,
-                strength: 1.0,
-                order,
+                strength: if seq % 3 == 0 { 1.5 } else { 1.0 },
+                order: *order,
                 atr: None,
                 volatility: None,
                 expected: None,
@@ -118,7 +147,7 @@ fn give(machine: &mut Execution, (ts, seq): (i64, u64), input: &Input, out: &mut
             };
             machine.signal(&signal, out);
         }
-        Input::Control(control) => machine.control(ts, *control, out),
+        Input::Control(control) => machine.control(ts, *control, "a law", out),
     }
 }
 
@@ -164,12 +193,20 @@ fn books_hold(machine: &Execution, start: Decimal, events: &[Event]) {
     assert_eq!(machine.ledger.equity_exact(), Some(equity));
 }
 
+/// A sliced order that is not all sent waits for a time, for trades, or for one of its slices.
+fn nothing_stalls(machine: &Execution) -> bool {
+    let slice = |number: u64| machine.own.orders.iter().any(|o| o.purpose == Purpose::Slice(number));
+    machine.own.parents.iter().all(|(number, parent)| {
+        parent.schedule.next_due() != i64::MAX || !parent.schedule.is_one_at_a_time() || slice(*number)
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     /// Cash and positions at their prices are equity, to the last digit, after every input; and nothing is filled that was not ordered.
     #[test]
-    fn cash_and_positions_are_equity(inputs in inputs(), kind in 0usize..6) {
+    fn cash_and_positions_are_equity(inputs in inputs(), kind in 0usize..machines().len()) {
         let with = &machines()[kind];
         let start = params(with.clone()).account.cash["USD"].0;
         let mut machine = machine(with);
@@ -177,6 +214,7 @@ proptest! {
         for (seq, (ts, input)) in times(&inputs).into_iter().enumerate() {
             give(&mut machine, (ts, seq as u64), input, &mut events);
             books_hold(&machine, start, &events);
+            prop_assert!(nothing_stalls(&machine), "a sliced order waits for nothing");
         }
         prop_assert!(events.windows(2).all(|w| w[0].ts <= w[1].ts));
         let mut ordered = std::collections::BTreeMap::new();
@@ -201,7 +239,7 @@ proptest! {
 
     /// A machine that is saved and restored after any input tells what one tells that never stopped; and `advance` at any time changes nothing.
     #[test]
-    fn saved_and_restored_is_never_stopped(inputs in inputs(), kind in 0usize..6, cuts in proptest::collection::vec(any::<bool>(), 70)) {
+    fn saved_and_restored_is_never_stopped(inputs in inputs(), kind in 0usize..machines().len(), cuts in proptest::collection::vec(any::<bool>(), 70)) {
         let with = &machines()[kind];
         let mut whole = machine(with);
         let mut expect = Vec::new();

@@ -127,6 +127,23 @@ fn a_margin_account_is_liquidated_when_its_margin_is_used_up() {
     assert_eq!(desk.position(), Decimal::ZERO);
 }
 
+/// 390 short at 100 with 10,000; the price jumps from 110 to 900, past the liquidation price of 111.68.
+#[test]
+fn an_account_that_a_jump_ruins_is_told_so() {
+    let account = json!({ "kind": "margin", "leverage_max": 4, "cash": { "USD": 10000 } });
+    let mut desk = Desk::new(json!({ "account": account, "short": true }));
+    desk.trade(S, 100.0);
+    desk.want(2 * S, Want::Target(d("-390")));
+    desk.trade(3 * S, 100.0);
+    assert_eq!(desk.trade(4 * S, 110.0), [""; 0]);
+    let told = desk.trade(5 * S, 900.0);
+    assert_eq!(told[..2], ["alert liquidated", "buy 390 market"]);
+    let told = desk.trade(6 * S, 900.0);
+    assert!(told.contains(&"alert ruined".to_owned()), "{told:?}");
+    assert_eq!(desk.machine.ledger.equity(), -302_000.0);
+    assert_eq!(desk.want(7 * S, Want::Target(d("100"))), ["refused account.margin"]);
+}
+
 #[test]
 fn funding_falls_due_at_the_mark() {
     let perpetual = json!({ "symbol": "A", "class": "perpetual", "initial_margin": 0.1 });

@@ -7,12 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::order::{Order, OrderType, Side, TimeInForce};
-use crate::report::{Open, Snapshot};
+use crate::report::{CashReason, Open, Snapshot};
 
 /// What is said, of the `k`th order that was sent (or of a stranger's).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Rumour {
     Quote(u32),
+    Halt(bool),
+    Control(Control),
     Want(Want),
     Accepted(usize),
     Filled(usize, u32, u32),
@@ -21,13 +23,17 @@ enum Rumour {
     Expired(usize),
     ChangeRejected(usize),
     Replaced(usize, u32),
+    Transfer(i64),
     Snapshot(Vec<usize>, i64),
+    Reconciling,
 }
 
 fn rumour() -> impl Strategy<Value = Rumour> {
     let k = 0usize..6;
     prop_oneof![
         3 => (9_800u32..10_200).prop_map(Rumour::Quote),
+        1 => any::<bool>().prop_map(Rumour::Halt),
+        1 => prop_oneof![Just(Control::Flatten), Just(Control::Resume)].prop_map(Rumour::Control),
         4 => prop_oneof![Just(Want::Long), Just(Want::Short), Just(Want::Flat), Just(Want::Target(3.into())), Just(Want::Cancel)]
             .prop_map(Rumour::Want),
         3 => k.clone().prop_map(Rumour::Accepted),
@@ -37,6 +43,8 @@ fn rumour() -> impl Strategy<Value = Rumour> {
         1 => k.clone().prop_map(Rumour::Expired),
         1 => k.clone().prop_map(Rumour::ChangeRejected),
         1 => (k.clone(), 1u32..20).prop_map(|(k, units)| Rumour::Replaced(k, units)),
+        1 => (-9_000i64..9_000).prop_map(Rumour::Transfer),
+        1 => Just(Rumour::Reconciling),
         2 => (proptest::collection::vec(k, 0..3), -5i64..15).prop_map(|(open, held)| Rumour::Snapshot(open, held)),
     ]
 }
@@ -77,6 +85,14 @@ fn say(desk: &mut Desk, ts: i64, rumour: &Rumour) -> Option<Said> {
             desk.quote(ts, bid, bid + 0.01);
             return None;
         }
+        Rumour::Halt(on) => {
+            desk.tick(ts, "A", Market::Halt(*on));
+            return None;
+        }
+        Rumour::Control(control) => {
+            desk.control(ts, *control);
+            return None;
+        }
         Rumour::Want(want) => {
             desk.want(ts, *want);
             return None;
@@ -103,6 +119,13 @@ fn say(desk: &mut Desk, ts: i64, rumour: &Rumour) -> Option<Said> {
         Rumour::Replaced(k, units) => {
             Said::Replaced { order: of(k).id, quantity: (*units).into(), limit: None, stop: None }
         }
+        Rumour::Transfer(amount) => Said::Cash {
+            currency: "USD".into(),
+            amount: (*amount).into(),
+            reason: CashReason::Transfer,
+            instrument: None,
+        },
+        Rumour::Reconciling => Said::Reconciling,
         Rumour::Snapshot(open, held) => {
             let open: BTreeMap<OrderId, Open> =
                 open.iter().map(|k| (of(k).id, Open { order: of(k), filled: Decimal::ZERO })).collect();
@@ -125,6 +148,7 @@ fn desk() -> Desk {
         "short": true,
         "protect": { "stop_loss": { "fraction": 0.01 }, "take_profit": { "fraction": 0.01 } },
         "order": { "turn": "two" },
+        "risk": { "drawdown": { "max": 0.1, "cool_down": "9s", "action": "reduce" }, "daily_loss": { "amount": 50, "action": "flatten" } },
     }))
 }
 
@@ -138,14 +162,19 @@ proptest! {
         let mut seen = BTreeSet::new();
         desk.id("A");
         twin.id("A");
+        let mut reconciling = false;
         for (n, rumour) in rumours.iter().enumerate() {
             let ts = (n as i64 + 1) * S;
+            let before = sent(&desk.events).len();
             match say(&mut desk, ts, rumour) {
                 Some(Said::Filled(fill)) if seen.insert((fill.order, fill.id.clone())) => held += fill.side.sign() * fill.quantity,
                 Some(Said::Snapshot(snapshot)) => held = snapshot.positions[0].1,
                 _ => {}
             }
             prop_assert_eq!(desk.machine.ledger.quantity(0), held);
+            let waits = reconciling && !matches!(rumour, Rumour::Snapshot(..));
+            prop_assert!(!waits || sent(&desk.events).len() == before, "sent before the snapshot");
+            reconciling = waits || *rumour == Rumour::Reconciling;
             say(&mut twin, ts, rumour);
             let bytes = postcard::to_stdvec(&twin.machine.save()).unwrap();
             twin.machine = super::rumours::desk().machine;

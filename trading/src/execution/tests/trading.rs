@@ -240,3 +240,19 @@ fn reduce_only_orders_open_nothing() {
     assert!(told.iter().all(|t| !t.starts_with("fill")), "{told:?}");
     assert_eq!(desk.position(), Decimal::ZERO);
 }
+
+/// Nearly all of the account is in the long side: one order turns it, for it sets that free.
+#[test]
+fn a_position_that_holds_all_margin_is_turned() {
+    let mut desk = Desk::new(json!({
+        "account": { "kind": "margin", "cash": { "USD": 100000 } }, "short": true, "sizing": { "fixed": 950 },
+    }));
+    desk.quote(S, 100.0, 100.0);
+    assert_eq!(desk.want(2 * S, Want::Long)[2], "fill 950 at 100 -> 950");
+    desk.quote(3 * S, 100.0, 100.01);
+    desk.quote(4 * S, 100.0, 100.0);
+    let told = desk.want(5 * S, Want::Short);
+    assert_eq!(told[0], "sell 1900 market");
+    desk.quote(6 * S, 100.01, 100.02);
+    assert_eq!(desk.position(), d("-950"));
+}

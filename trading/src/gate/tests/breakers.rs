@@ -21,7 +21,7 @@ fn mark(gate: &mut Gate, now: i64, equity: f64) -> Vec<String> {
 }
 
 fn control(gate: &mut Gate, control: Control) -> Vec<String> {
-    step(gate, |gate, out| gate.control(0, control, out))
+    step(gate, |gate, out| gate.control(0, control, "", out))
 }
 
 #[test]
@@ -176,4 +176,24 @@ fn equity_that_is_no_number_is_passed_over() {
         assert!(mark(&mut gate, 0, equity).is_empty());
     }
     assert_eq!(mark(&mut gate, 1, -5.0).len(), 2);
+}
+
+#[test]
+fn what_is_transferred_is_neither_lost_nor_earned() {
+    let mut gate = gate(r#"{"drawdown": {"max": 0.1}, "daily_loss": {"amount": 1000}}"#);
+    let none: [&str; 0] = [];
+    assert_eq!(mark(&mut gate, 0, 10_000.0), none);
+    gate.transferred(-5_000.0);
+    assert_eq!(mark(&mut gate, H, 5_000.0), none);
+    // The day began with 10000, and 4900 of what is left of it are there at midnight.
+    assert_eq!(mark(&mut gate, H, 4_900.0), none);
+    gate.transferred(f64::NAN);
+    gate.transferred(45_000.0);
+    assert_eq!(mark(&mut gate, DAY, 49_900.0), none);
+    assert_eq!(mark(&mut gate, DAY, 48_900.0), none);
+    assert!(mark(&mut gate, DAY, 48_899.0)[0].contains("1001.00 lost since the day's start at 49900.00"));
+    // What it is worth is known anew.
+    step(&mut gate, |gate, out| gate.control(DAY, Control::Resume, "", out));
+    gate.begin_anew();
+    assert_eq!(mark(&mut gate, DAY, 10.0), none);
 }

@@ -133,3 +133,14 @@ fn refused_orders_do_not_count_for_the_rate_and_protective_ones_do() {
     assert_eq!(verdict(&mut gate, &book, sell(0, "1")), "rate.orders");
     assert_eq!(gate.check(10, &buy(0, "1"), &book), Ok(()));
 }
+
+#[test]
+fn what_a_reset_took_away_is_no_price() {
+    let mut gate = gate(r#"{"collar": {"bps": 50}}"#);
+    let book = Book::new(3);
+    gate.observe(&trade(0, 100.0));
+    gate.observe(&quote(1, 199.0, 200.0));
+    assert_eq!(verdict(&mut gate, &book, limit(Side::Buy, "201")), "");
+    gate.observe(&tick(2, Market::BookReset));
+    assert_eq!(verdict(&mut gate, &book, limit(Side::Buy, "201")), "collar.bps");
+}

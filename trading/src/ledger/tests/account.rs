@@ -124,7 +124,7 @@ fn what_the_venue_says_is_taken() {
 fn working_orders_of_a_cash_account_reserve_cash_and_units() {
     let mut ledger = ledger(r#"{"cash": {"USD": 1000}, "fees": {"taker": 0.01}}"#, STOCK);
     let short = |ledger: &Ledger, side, quantity: &str, price: &str| {
-        ledger.can_bear(0, side, d(quantity), d(price)).map_err(|error| error.to_string())
+        ledger.can_bear(0, side, d(quantity), &OrderType::Market, d(price)).map_err(|error| error.to_string())
     };
     assert_eq!(short(&ledger, Side::Buy, "9", "110"), Ok(()));
     assert_eq!(
@@ -175,4 +175,50 @@ fn faults_of_an_account_are_told_all_at_once() {
         "instruments[1].symbol",
     ];
     assert_eq!(problems(account, instruments), expected);
+}
+
+#[test]
+fn a_currency_that_nothing_values_is_a_fault() {
+    let reasons = |account: &str, instruments: &str| {
+        let params: LedgerParams = serde_json::from_str(account).unwrap();
+        let instruments: Vec<Instrument> = serde_json::from_str(instruments).unwrap();
+        let wrong = Ledger::new(&params, Arc::from(instruments)).err().unwrap_or_default();
+        wrong.into_iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        reasons(r#"{"cash": {"usd": 1000}}"#, "[]"),
+        ["cash.usd: nothing tells what a usd is worth in USD: did you mean USD?"]
+    );
+    assert!(reasons(r#"{"cash": {"EUR": 1000}}"#, "[]")[0].starts_with("cash.EUR: nothing tells"));
+    assert_eq!(reasons(r#"{"cash": {"EUR": 0}}"#, "[]"), [""; 0]);
+    let foreign = r#"[{"symbol": "SAP", "quote": "EUR"}]"#;
+    assert!(reasons("{}", foreign)[0].starts_with("instruments[0].quote: nothing tells what a EUR"));
+    // By way of a third one.
+    let rates = r#"{"cash": {"EUR": 5}, "rates": [{"from": "GBP", "to": "USD", "rate": 1.2}, {"from": "GBP", "to": "EUR", "rate": 1.1}]}"#;
+    assert_eq!(reasons(rates, foreign), [""; 0]);
+}
+
+#[test]
+fn an_order_that_cannot_be_reckoned_says_what_is_missing() {
+    let account = r#"{"kind": "margin", "cash": {"EUR": 1000}, "rates": [{"from": "EUR", "to": "USD", "symbol": "EURUSD"}]}"#;
+    let mut ledger = ledger(account, r#"[{"symbol": "SPY"}, {"symbol": "EURUSD"}]"#);
+    let bear = |ledger: &Ledger| {
+        ledger.can_bear(0, Side::Buy, d("1"), &OrderType::Market, d("10")).map_err(|e| e.to_string())
+    };
+    let text = "no rate of EUR to USD is known: no price of EURUSD has been seen yet";
+    assert_eq!(bear(&ledger), Err(text.into()));
+    ledger.mark(1, 1.1);
+    assert_eq!(bear(&ledger), Ok(()));
+    // A venue paid in something that nothing values.
+    ledger.cash_move("CHF", d("5"), CashReason::Transfer, None).unwrap();
+    assert!(
+        bear(&ledger).unwrap_err().starts_with("no rate of CHF to USD is known: add one to `account.rates`")
+    );
+}
+
+#[test]
+fn sizes_of_orders_that_leave_none_are_a_fault() {
+    let of = |more: &str| problems("{}", &format!(r#"[{{"symbol": "A", {more}}}]"#));
+    assert_eq!(of(r#""min_quantity": 10, "max_quantity": 5"#), ["instruments[0].max_quantity"]);
+    assert_eq!(of(r#""lot": 100, "max_quantity": 50"#), ["instruments[0].max_quantity"]);
 }

@@ -1,6 +1,7 @@
 //! Margin, leverage and liquidation.
 
 use super::*;
+use crate::order::{Order, OrderType, TimeInForce};
 
 /// Regulation T: half of the value to open, a quarter to keep.
 #[test]
@@ -9,13 +10,17 @@ fn a_margin_account_of_two_times_leverage() {
     let mut ledger = ledger(account, STOCK);
     assert_eq!((ledger.initial_margin(0), ledger.maintenance_margin(0)), (d("0.5"), d("0.25")));
     assert_eq!(ledger.buying_power(0), 20000.0);
-    assert_eq!(ledger.can_bear(0, Side::Buy, d("200"), d("100")), Ok(()));
-    assert!(ledger.can_bear(0, Side::Buy, d("201"), d("100")).is_err());
-    assert!(ledger.can_bear(0, Side::Sell, d("201"), d("100")).is_err());
+    assert_eq!(ledger.can_bear(0, Side::Buy, d("200"), &OrderType::Market, d("100")), Ok(()));
+    assert!(ledger.can_bear(0, Side::Buy, d("201"), &OrderType::Market, d("100")).is_err());
+    assert!(ledger.can_bear(0, Side::Sell, d("201"), &OrderType::Market, d("100")).is_err());
     ledger.fill(1, &fill(1, 0, "200", "100", "0")).unwrap();
     assert_eq!((ledger.cash("USD"), ledger.free(), ledger.leverage()), (d("-10000"), 0.0, 2.0));
-    assert!(ledger.can_bear(0, Side::Buy, d("1"), d("100")).is_err());
-    assert_eq!(ledger.can_bear(0, Side::Sell, d("200"), d("100")), Ok(()), "closing needs nothing");
+    assert!(ledger.can_bear(0, Side::Buy, d("1"), &OrderType::Market, d("100")).is_err());
+    assert_eq!(
+        ledger.can_bear(0, Side::Sell, d("200"), &OrderType::Market, d("100")),
+        Ok(()),
+        "closing needs nothing"
+    );
     // Equity 200 P - 10000 is a quarter of 200 P at P = 66.67.
     let price = ledger.liquidation_price(0).unwrap();
     assert!((price - 200.0 / 3.0).abs() < 1e-12);
@@ -90,12 +95,28 @@ fn positions_paid_in_full_have_no_liquidation_price() {
 
 #[test]
 fn working_orders_reserve_the_margin_of_the_side_that_opens_more() {
-    use crate::order::{Order, OrderType, TimeInForce};
     let instruments = r#"[{"symbol": "P", "class": "perpetual", "initial_margin": 0.1}]"#;
     let mut ledger = ledger(r#"{"kind": "margin", "cash": {"USD": 1000}}"#, instruments);
     ledger.fill(1, &fill(1, 0, "10", "100", "0")).unwrap();
     assert_eq!((ledger.free(), ledger.buying_power(0)), (900.0, 9000.0));
-    let order = |id, side, quantity: &str, reduce_only| Order {
+    ledger.reserve(&order(1, Side::Buy, "5", false), d("90"));
+    assert_eq!(ledger.free(), 855.0);
+    // 12 sold close 10 and open 2: less than the 5 bought.
+    ledger.reserve(&order(2, Side::Sell, "12", false), d("110"));
+    assert_eq!(ledger.free(), 855.0);
+    // 30 sold end at 20 short, which needs 220; the 10 held and 5 bought at the other end 145.
+    ledger.reserve(&order(2, Side::Sell, "30", false), d("110"));
+    assert_eq!((ledger.free(), ledger.free_exact()), (780.0, Some(d("780"))));
+    ledger.reserve(&order(3, Side::Sell, "10", true), d("110"));
+    assert_eq!(ledger.free(), 780.0);
+    assert_eq!(ledger.working(0).reducing_sells, d("10"));
+    // 71 more sold would need 71 x 110 x 0.1 = 781.
+    assert!(ledger.can_bear(0, Side::Sell, d("71"), &OrderType::Market, d("110")).is_err());
+    assert_eq!(ledger.can_bear(0, Side::Sell, d("70"), &OrderType::Market, d("110")), Ok(()));
+}
+
+fn order(id: u128, side: Side, quantity: &str, reduce_only: bool) -> Order {
+    Order {
         id: OrderId(id),
         instrument: 0,
         side,
@@ -104,18 +125,57 @@ fn working_orders_reserve_the_margin_of_the_side_that_opens_more() {
         time_in_force: TimeInForce::Gtc,
         post_only: false,
         reduce_only,
+    }
+}
+
+/// 950 long at 100 hold 95,000 of the 100,000: selling 1,900 sets them free, and 950 short need as much.
+#[test]
+fn turning_a_position_needs_the_margin_of_the_new_side_only() {
+    let account = r#"{"kind": "margin", "cash": {"USD": 100000}, "fees": {"taker": 0.001}}"#;
+    let mut ledger = ledger(account, STOCK);
+    ledger.fill(1, &fill(1, 0, "950", "100", "0")).unwrap();
+    let sell = |ledger: &Ledger, quantity: &str, price: &str| {
+        ledger.can_bear(0, Side::Sell, d(quantity), &OrderType::Market, d(price)).map_err(|e| e.to_string())
     };
-    ledger.reserve(&order(1, Side::Buy, "5", false), d("90"));
-    assert_eq!(ledger.free(), 855.0);
-    // 12 sold close 10 and open 2: less than the 5 bought.
-    ledger.reserve(&order(2, Side::Sell, "12", false), d("110"));
-    assert_eq!(ledger.free(), 855.0);
-    ledger.reserve(&order(2, Side::Sell, "20", false), d("110"));
-    assert_eq!((ledger.free(), ledger.free_exact()), (790.0, Some(d("790"))));
-    ledger.reserve(&order(3, Side::Sell, "10", true), d("110"));
-    assert_eq!(ledger.free(), 790.0);
-    assert_eq!(ledger.working(0).reducing_sells, d("10"));
-    // 72 more sold would need 72 x 110 x 0.1 = 792.
-    assert!(ledger.can_bear(0, Side::Sell, d("72"), d("110")).is_err());
-    assert_eq!(ledger.can_bear(0, Side::Sell, d("71"), d("110")), Ok(()));
+    assert_eq!(sell(&ledger, "1900", "100"), Ok(()));
+    // 1,049 short need 104,900 and the fee of 1,999 units.
+    let text = "the order needs 105099.9 USD of margin with its fee, 100000 are free";
+    assert_eq!(sell(&ledger, "1999", "100"), Err(text.into()));
+    // A dollar below the mark loses 1,900, the fee is 188.1, and 950 short are worth 95,000 at the mark.
+    assert_eq!(sell(&ledger, "1900", "99"), Ok(()));
+    let text = "the order needs 101263.92 USD of margin with its fee, 100000 are free";
+    assert_eq!(sell(&ledger, "1900", "96.8"), Err(text.into()));
+    // While it works, what is held and what it will open are one need, not two.
+    ledger.reserve(&order(2, Side::Sell, "1900", false), d("100"));
+    assert_eq!(ledger.free_exact(), Some(d("4810")));
+    // The same again would open 1,900 more; 48 more fit, 4,800 and their fee of 4.8.
+    assert!(sell(&ledger, "1900", "100").is_err());
+    assert_eq!(sell(&ledger, "48", "100"), Ok(()));
+    assert!(sell(&ledger, "49", "100").is_err());
+}
+
+#[test]
+fn an_account_below_its_margin_may_turn_to_a_side_that_it_can_bear() {
+    let mut ledger = ledger(r#"{"kind": "margin", "leverage_max": 2, "cash": {"USD": 10000}}"#, STOCK);
+    ledger.fill(1, &fill(1, 0, "180", "100", "0")).unwrap();
+    ledger.mark(0, 85.0);
+    // Equity of 7,300, margin of 7,650; 172 short need 7,310, 171 need 7,267.5.
+    assert_eq!(ledger.free(), -350.0);
+    assert!(ledger.can_bear(0, Side::Buy, d("1"), &OrderType::Market, d("85")).is_err());
+    assert!(ledger.can_bear(0, Side::Sell, d("352"), &OrderType::Market, d("85")).is_err());
+    assert_eq!(ledger.can_bear(0, Side::Sell, d("351"), &OrderType::Market, d("85")), Ok(()));
+}
+
+/// Of several orders that close and open, the dearest are taken to be those that open.
+#[test]
+fn the_order_in_which_orders_are_filled_does_not_matter() {
+    let mut ledger = ledger(r#"{"kind": "margin", "cash": {"USD": 10000}}"#, STOCK);
+    ledger.fill(1, &fill(1, 0, "50", "100", "0")).unwrap();
+    ledger.reserve(&order(2, Side::Sell, "50", false), d("100"));
+    assert_eq!(ledger.free_exact(), Some(d("5000")));
+    // Where the one at 150 comes last, it is the one that opens.
+    assert_eq!(ledger.can_bear(0, Side::Sell, d("66"), &OrderType::Market, d("150")), Ok(()));
+    assert!(ledger.can_bear(0, Side::Sell, d("67"), &OrderType::Market, d("150")).is_err());
+    ledger.reserve(&order(3, Side::Sell, "66", false), d("150"));
+    assert_eq!(ledger.free_exact(), Some(d("100")));
 }

@@ -397,3 +397,44 @@ fn fees_are_those_of_makers_and_takers() {
     let usdt = |id, fee: &str| (id, fee.to_string(), "USDT");
     assert_eq!(fees, [usdt("p1", "0.5"), usdt("p2", "0.2"), usdt("p3", "0")]);
 }
+
+/// 1 share at 0.005 and at least 1.00 an order, in three fills.
+#[test]
+fn the_least_fee_is_paid_once_for_an_order() {
+    let fees: Fees = serde_json::from_str(r#"{"per_unit": 0.005, "minimum": 1}"#).unwrap();
+    let instruments: Arc<[Instrument]> = [instrument(serde_json::json!({}))].into();
+    let paper = Paper::new(&PaperParams::default(), instruments, fees).unwrap();
+    let mut venue = Venue { paper, out: Vec::new() };
+    venue.send(1, market(1, Side::Buy, "300"));
+    for (ts, size) in [(2, 100.0), (3, 150.0), (4, 500.0)] {
+        venue.trade(ts, 25.0, size);
+    }
+    venue.send(5, market(2, Side::Sell, "10"));
+    venue.trade(6, 25.0, 500.0);
+    let fees: Vec<Decimal> = venue
+        .out
+        .iter()
+        .filter_map(|report| if let Said::Filled(fill) = &report.what { Some(fill.fee) } else { None })
+        .collect();
+    assert_eq!(fees, [d("1"), d("0.25"), d("0.25"), d("1")]);
+}
+
+#[test]
+fn a_print_without_units_fills_nothing() {
+    let mut venue = venue(serde_json::json!({}));
+    venue.send(1, market(1, Side::Buy, "3"));
+    venue.said();
+    venue.trade(2, 25.0, 0.0);
+    venue.trade(3, 25.0, -5.0);
+    assert_eq!(venue.said(), [""; 0]);
+}
+
+#[test]
+fn slippage_has_bounds() {
+    let problems = |text: &str| {
+        let params: PaperParams = serde_json::from_str(text).unwrap();
+        params.problems().len()
+    };
+    assert_eq!(problems(r#"{"slippage": {"ticks": 10000}}"#), 0);
+    assert_eq!(problems(r#"{"slippage": {"ticks": 100000000}}"#), 1);
+}
