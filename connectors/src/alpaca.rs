@@ -16,6 +16,7 @@ use crate::venue::feed::{FeedParams, plan_feed};
 
 pub mod account;
 pub mod feed;
+pub mod statuses;
 pub mod trading;
 pub mod wire;
 
@@ -33,8 +34,13 @@ mod samples;
 /// | `bars` | `start, open, high, low, close, volume, trades`, right after each minute | `bars` |
 /// | `updated_bars` | the same, and again where late trades changed a minute | `bars`, `updatedBars` |
 /// | `daily_bars` | the day so far, after each minute; `closed` is false | `dailyBars` |
+/// | `statuses` | `halted, status, status_text, reason, reason_text`, when a stock's trading status changes | `statuses` |
 ///
 /// All rows begin with `ts, venue, symbol` (`venue` is `alpaca`) and end with `received_at`. A symbol of `*` is all of them.
+///
+/// `halted` is true after a trading halt or pause, false once trading resumes, and null where a status says neither (imbalances, price
+/// bands, quotes that come again before trading does); so the stream is one that `execution` reads. The venue sends changes only:
+/// of a stock that was halted before the feed was connected, nothing is known, nor of what changed while it was not.
 ///
 /// Corrections and cancels of trades already sent are no rows: they are counted (`corrections`, `cancels`) and told as notices.
 /// **Nothing on this feed shows a lost message**: trade ids don't follow one another and quotes have none.
@@ -134,6 +140,8 @@ pub enum Channel {
     UpdatedBars,
     /// The day so far.
     DailyBars,
+    /// Trading halts and resumptions of stocks.
+    Statuses,
 }
 
 impl Channel {
@@ -145,6 +153,7 @@ impl Channel {
             Self::Bars => &["bars"],
             Self::UpdatedBars => &["bars", "updatedBars"],
             Self::DailyBars => &["dailyBars"],
+            Self::Statuses => &["statuses"],
         }
     }
 }
@@ -190,6 +199,9 @@ fn problems(params: &Params) -> Problems {
             let problem = Problem::new(at, "is empty");
             problems.push(problem.hint("write a reference: \"${APCA_API_KEY_ID}\", or file:PATH"));
         }
+    }
+    if params.channel == Channel::Statuses && params.feed == Feed::Crypto {
+        problems.push(Problem::new("channel", "crypto has no `statuses`: it is never halted"));
     }
     if params.connection.redundant > 1 {
         let problem = Problem::new(

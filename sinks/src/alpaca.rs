@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidemill_connectors::alpaca::account::{journal_folder, journal_problem};
-use tidemill_connectors::alpaca::trading::{Access, Client, REQUESTS_PER_MINUTE};
+use tidemill_connectors::alpaca::trading::{Access, Client, SINK_REQUESTS_PER_MINUTE};
 use tidemill_connectors::broker::journal::Journal;
 use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, StreamInfo};
 use tidemill_engine::connector::ConnectorError;
@@ -28,11 +28,11 @@ pub use venue::AlpacaVenue;
 /// Reads the rows of `execution` whose `event` is `order`, `modify` or `cancel`; all others are left out. Each order is written into
 /// a journal on the local disk before it is sent with its `order_id` as client order id, and its answer after. Where an answer does not come
 /// (a timeout, a 5xx, a crash), the venue is asked for the order before anything is sent again, so that none is lost and none is doubled.
-/// What the venue refuses, and what it does not have (`post_only`, good till a date, `reduce_only` unless told otherwise), comes back through the
-/// `alpaca_account` source as `rejected` or `change_rejected`.
+/// What the venue refuses, and what it does not have (`post_only`, good till a date), comes back through the `alpaca_account` source as
+/// `rejected` or `change_rejected`. Reduce-only orders, which it does not have either, are checked against its position before they are sent.
 ///
 /// Types: `market`, `limit`, `stop`, `stop_limit`, `trailing_stop` (`trail` or `trail_fraction`); `take_profit` is sent as a limit order at
-/// its trigger. Time in force: `day`, `gtc`, `ioc`, `fok`.
+/// its trigger. Time in force: `day`, `gtc`, `ioc`, `fok`; a `gtc` order for shares that are not whole is sent for the `day`, as the venue wants it.
 ///
 /// ```yaml
 /// sinks:
@@ -60,14 +60,14 @@ pub struct Params {
     /// Prints what would be sent, a line of JSON each, and sends nothing.
     #[serde(default)]
     pub dry_run: bool,
-    /// Requests a minute that this sink makes at most.
+    /// Requests a minute that this sink makes at most. An account has 200, which the sink and the source share: 150 and 50 by default.
     #[serde(default = "requests_per_minute")]
     pub requests_per_minute: u32,
     /// Folder of the journal, on a disk of this machine, relative to the graph's folder; default: `.tidemill/JOB/alpaca`.
     #[serde(default)]
     pub journal: Option<String>,
-    /// An order whose row is older than this when it is about to be sent is refused: after an outage, or where a graph meant
-    /// for history is run. 0: never.
+    /// An order or a change whose row is older than this when it is about to be sent is refused: after an outage, or where a graph meant
+    /// for history is run. Cancels are always sent. 0: never.
     #[serde(default = "max_age")]
     pub max_age: Span,
     /// Longest wait for an answer; then the venue is asked what came of it.
@@ -79,7 +79,7 @@ pub struct Params {
     /// Requests of different symbols that are under way at once; those of one symbol go one after the other.
     #[serde(default = "parallel")]
     pub parallel: usize,
-    /// What becomes of orders that may only make a position smaller, which Alpaca does not have.
+    /// What becomes of orders that may only make a position smaller (stops, the kill switch, `flat_at_close`), which Alpaca does not have.
     #[serde(default)]
     pub reduce_only: ReduceOnly,
     /// Lets limit orders for the day trade outside regular hours.
@@ -91,15 +91,18 @@ pub struct Params {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReduceOnly {
-    /// They are refused.
+    /// The venue's position is asked for right before, and an order that would turn it, make it larger or open one is refused. Where the
+    /// venue does not say, the order is sent: `execution` has limited it to what is held.
     #[default]
-    Refuse,
-    /// They are sent without the condition: one may turn a position that another order has closed meanwhile.
+    Check,
+    /// They are sent without being checked: a request less, but one may turn a position that somebody else has closed meanwhile.
     Plain,
+    /// They are refused: nothing that `execution` must close is closed.
+    Refuse,
 }
 
 fn requests_per_minute() -> u32 {
-    REQUESTS_PER_MINUTE
+    SINK_REQUESTS_PER_MINUTE
 }
 fn max_age() -> Span {
     Span::from_ns(60_000_000_000)
@@ -174,6 +177,7 @@ impl Sink for AlpacaSink {
         let journal = Journal::open(&self.folder, cx.generation, cx.clock.now_ns())?;
         let options = DeskOptions {
             max_age: self.params.max_age.std(),
+            timeout: self.params.timeout.std(),
             give_up_after: self.params.give_up_after.std(),
             parallel: self.params.parallel,
         };

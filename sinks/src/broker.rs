@@ -69,12 +69,35 @@ pub enum Found {
     Fatal(String),
 }
 
+/// Whether an order may be sent, as the account stands at the venue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It may.
+    Yes,
+    /// It would do what it must not: why.
+    No(String),
+    /// The venue did not say: why.
+    Unknown(String),
+    /// It takes nothing from us: why.
+    Fatal(String),
+}
+
 /// A venue that takes orders. What it does is tried once; when to try again is the desk's business.
 #[async_trait]
 pub trait Venue: Send + Sync + 'static {
     /// The request for a command; `target` is the venue's id of the order that is changed or cancelled. `Err`: the venue has no such thing,
     /// and why.
     fn encode(&self, command: &Command, target: Option<&str>) -> Result<Request, String>;
+
+    /// Asked right before an order is sent: for conditions that the venue itself does not keep (reduce-only, say).
+    async fn leave(&self, _command: &Command) -> Leave {
+        Leave::Yes
+    }
+
+    /// What is wrong with this machine's clock, as far as the venue's answers tell.
+    fn clock(&self) -> Option<String> {
+        None
+    }
 
     /// Sends a request.
     async fn send(&self, request: &Request) -> Answer;

@@ -24,6 +24,12 @@ use tidemill_sinks::alpaca::Alpaca;
 use tidemill_sinks::conformance;
 use tidemill_tests::alpaca_server::{AlpacaServer, Fate, Faults, KEY, SECRET};
 use tidemill_tests::*;
+use tidemill_trading::Decimal;
+
+#[path = "alpaca/closing.rs"]
+mod closing;
+#[path = "alpaca/late.rs"]
+mod late;
 
 const A: &str = "000000000000000000000000000000aa";
 const B: &str = "000000000000000000000000000000bb";
@@ -34,7 +40,8 @@ fn rows(first: u64, objects: &[Value]) -> RecordBatch {
     let mut fields: Vec<Arc<Field>> =
         texts.iter().map(|name| Arc::new(Field::new(*name, DataType::Utf8, true))).collect();
     fields.extend(["quantity", "price"].map(|name| Arc::new(Field::new(name, DataType::Float64, true))));
-    fields.push(Arc::new(Field::new("post_only", DataType::Boolean, true)));
+    let flags = ["post_only", "reduce_only"];
+    fields.extend(flags.map(|name| Arc::new(Field::new(name, DataType::Boolean, true))));
     let n = objects.len();
     let mut columns: Vec<ArrayRef> = vec![
         row::ts_array((0..n as i64).map(|i| 1_704_207_600_000_000_000 + first as i64 + i).collect()),
@@ -47,7 +54,9 @@ fn rows(first: u64, objects: &[Value]) -> RecordBatch {
     for name in ["quantity", "price"] {
         columns.push(Arc::new(objects.iter().map(|o| o[name].as_f64()).collect::<Float64Array>()));
     }
-    columns.push(Arc::new(objects.iter().map(|o| o["post_only"].as_bool()).collect::<BooleanArray>()));
+    for name in flags {
+        columns.push(Arc::new(objects.iter().map(|o| o[name].as_bool()).collect::<BooleanArray>()));
+    }
     RecordBatch::try_new(row::stream_schema(&fields), columns).unwrap()
 }
 
@@ -107,7 +116,7 @@ async fn each_fault_by_itself_leaves_one_order() {
         // What is late has come by then.
         tokio::time::sleep(Duration::from_millis(if fate == Fate::LateArrival { 500 } else { 0 })).await;
         let book = venue.book().clone();
-        assert_eq!((book.orders.len(), book.positions["SPY"]), (1, 5), "{fate:?}");
+        assert_eq!((book.orders.len(), book.positions["SPY"]), (1, 5.into()), "{fate:?}");
         assert_eq!(outcomes(folder.path()), [(A.to_owned(), "taken".to_owned())], "{fate:?}");
         // The same for a change and a cancel.
         writer.write(rows(10, &[limit(B, 10)])).await.unwrap();
@@ -119,8 +128,8 @@ async fn each_fault_by_itself_leaves_one_order() {
             tokio::time::sleep(Duration::from_millis(if fate == Fate::LateArrival { 500 } else { 0 })).await;
         }
         let book = venue.book().clone();
-        let shown: Vec<(i64, &str)> = book.orders.iter().map(|o| (o.qty, o.status.as_str())).collect();
-        assert_eq!(shown, [(5, "filled"), (10, "replaced"), (12, "canceled")], "{fate:?}");
+        let shown: Vec<String> = book.orders.iter().map(|o| format!("{} {}", o.qty, o.status)).collect();
+        assert_eq!(shown, ["5 filled", "10 replaced", "12 canceled"], "{fate:?}");
     }
 }
 
@@ -199,7 +208,7 @@ async fn what_ends_a_run_leaves_the_order_to_the_next() {
     assert!(matches!(&second, ConnectorError::Transient(m) if m.contains("another run")), "{second}");
     writer.write(rows(0, &[market(A, "SPY", 5)])).await.unwrap();
     let book = venue.book().clone();
-    assert_eq!((book.orders.len(), book.positions["SPY"]), (1, 5));
+    assert_eq!((book.orders.len(), book.positions["SPY"]), (1, 5.into()));
     // The journal is lost: the venue's word remains.
     drop(writer);
     std::fs::remove_dir_all(folder.path().join(".tidemill")).unwrap();
@@ -217,7 +226,7 @@ async fn what_ends_a_run_leaves_the_order_to_the_next() {
     let cancel = json!({ "event": "cancel", "order_id": B, "symbol": "SPY" });
     writer.write(rows(6, &[change, cancel])).await.unwrap();
     let last = venue.book().orders.last().cloned().unwrap();
-    assert_eq!((last.qty, last.status.as_str()), (6, "canceled"));
+    assert_eq!((last.qty, last.status.as_str()), (6.into(), "canceled"));
 }
 
 /// The same as [`conformance::check_sink`] asks of sinks that keep rows: whatever crashes, wherever, each order is there once.
@@ -264,7 +273,7 @@ async fn whatever_crashes_and_comes_again_each_order_is_there_once() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let book = venue.book().clone();
         let canceled = book.orders.iter().filter(|o| o.status == "canceled").count();
-        assert_eq!((book.orders.len(), book.positions["IBM"], canceled), (9, 9, 3), "crash {crash}");
+        assert_eq!((book.orders.len(), book.positions["IBM"], canceled), (9, 9.into(), 3), "crash {crash}");
     }
 }
 
@@ -460,7 +469,7 @@ fn whatever_is_killed_or_lost_each_report_comes_once() {
         };
         let said = account.wait("all reports", all_there);
         let (position, snapshots) = read(&said);
-        assert_eq!(position, book.positions["SPY"]);
+        assert_eq!(Decimal::from(position), book.positions["SPY"]);
         let count = |event: &str| said.iter().filter(|r| r["event"] == event).count();
         assert_eq!((count("filled"), count("canceled")), (fills, over));
         // Each order was told to be there once, in the order of `ts` and `_seq`.

@@ -9,11 +9,21 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tidemill_sql::{Engine, EngineConfig};
 use tidemill_tests::{binary, data, wait_for};
+
+#[path = "backtest/carry.rs"]
+mod carry;
+#[path = "backtest/charts.rs"]
+mod charts;
+#[path = "backtest/figures.rs"]
+mod figures;
+#[path = "backtest/page.rs"]
+mod page;
 
 /// A MACD on one-minute bars, long and short, with a gate and fees.
 const GRAPH: &str = r#"
@@ -85,6 +95,36 @@ impl Setup {
 
     fn table(&self, out: &str, name: &str) -> PathBuf {
         self.path(out).join(format!("{name}.parquet"))
+    }
+}
+
+/// A table of a run.
+struct Rows(RecordBatch);
+
+impl Rows {
+    fn of(path: &Path) -> Self {
+        let file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let schema = reader.schema().clone();
+        let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+        Self(arrow::compute::concat_batches(&schema, &batches).unwrap())
+    }
+
+    fn numbers(&self, name: &str) -> Vec<f64> {
+        let column = arrow::compute::cast(self.0.column_by_name(name).unwrap(), &DataType::Float64).unwrap();
+        column.as_primitive::<Float64Type>().values().to_vec()
+    }
+
+    fn times(&self) -> Vec<i64> {
+        let column = arrow::compute::cast(self.0.column_by_name("ts").unwrap(), &DataType::Int64).unwrap();
+        column.as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    /// Of an `equity` table.
+    fn samples(&self) -> Vec<figures::Sample> {
+        let (equity, gross, net) = (self.numbers("equity"), self.numbers("gross"), self.numbers("net"));
+        let at = |(i, ts)| figures::Sample { ts, equity: equity[i], gross: gross[i], net: net[i] };
+        self.times().into_iter().enumerate().map(at).collect()
     }
 }
 
@@ -213,6 +253,67 @@ fn tables_and_report_agree_with_the_summary() {
 }
 
 #[test]
+fn figures_are_those_of_the_tables_from_scratch() {
+    let Some(setup) = Setup::new() else { return };
+    let told = setup.json("out", &["--benchmark", "SPY", "--trials", "25"]);
+    let is = |name: &str, value: f64| close(figure(&told["summary"], name), value, name);
+    let samples = Rows::of(&setup.table("out", "equity")).samples();
+    let equity: Vec<f64> = samples.iter().map(|s| s.equity).collect();
+    let (first, last) = (samples[0], samples[samples.len() - 1]);
+    let years = (last.ts - first.ts) as f64 / 1e9 / 86_400.0 / 365.2425;
+    let cagr = (last.equity / 1e6).powf(1.0 / years) - 1.0;
+    let deepest = figures::drawdowns(1e6, &equity).into_iter().fold(0.0, f64::min);
+    is("cagr", cagr);
+    is("max_drawdown", deepest);
+    is("calmar", cagr / -deepest);
+    let closes = figures::closes(&samples, figures::MINUTE);
+    let returns = figures::returns(1e6, &closes);
+    let year = returns.len() as f64 * 252.0;
+    is("periods", returns.len() as f64);
+    is("sharpe", figures::sharpe(&returns) * year.sqrt());
+    is("sortino", figures::sortino(&returns, year));
+    is("tail_ratio", (figures::quantile(&returns, 0.95) / figures::quantile(&returns, 0.05)).abs());
+    is("var_95", figures::quantile(&returns, 0.05));
+    let deflated = figures::deflated_sharpe(&returns, 25.0, 1.0 / returns.len() as f64);
+    let shown = figure(&told["summary"], "deflated_sharpe");
+    assert!((shown - deflated).abs() < 1e-6, "deflated: {shown} and {deflated}");
+    let fills = Rows::of(&setup.table("out", "fills"));
+    let traded: f64 =
+        fills.numbers("fill_price").iter().zip(fills.numbers("fill_quantity")).map(|(p, q)| p * q).sum();
+    is("turnover", traded / 2.0 / figures::mean(&equity) / years);
+    let part = |of: &dyn Fn(&figures::Sample) -> f64| -> Vec<f64> { samples.iter().map(of).collect() };
+    let gross = part(&|s| s.gross / s.equity);
+    is("exposure", figures::mean(&part(&|s| if s.gross != 0.0 { 1.0 } else { 0.0 })));
+    is("gross_exposure", figures::mean(&gross));
+    is("gross_exposure_max", gross.iter().copied().fold(0.0, f64::max));
+    is("net_exposure", figures::mean(&part(&|s| s.net / s.equity)));
+    // The minute's returns of SPY, from its last trade of each.
+    let market = wait_for(async {
+        let engine = Engine::open(EngineConfig::default()).await.unwrap();
+        let day = setup.data.join("equities/trades_20131008.parquet");
+        engine.add_table("market", &day.display().to_string()).await.unwrap();
+        let sql = "SELECT ts, price FROM market WHERE symbol = 'SPY' AND ts >= '2013-10-08T13:30:00Z' \
+                   AND ts < '2013-10-08T17:00:00Z' ORDER BY ts, seq";
+        let answer = engine.query(sql).await.unwrap_or_else(|e| panic!("{}", e.render(sql)));
+        let batches = answer.collect().await.unwrap();
+        Rows(arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap())
+    });
+    let (times, prices) = (market.times(), market.numbers("price"));
+    let at = |end: i64| times.partition_point(|ts| *ts <= end).checked_sub(1).map(|i| prices[i]);
+    assert!(at(closes[0].0).is_some(), "SPY is traded from the first minute on");
+    let spy: Vec<(i64, f64)> = closes.iter().map(|(end, _)| (*end, at(*end).unwrap())).collect();
+    let spy = figures::returns(prices[0], &spy);
+    let (beta, alpha) = figures::line(&returns, &spy);
+    is("beta", beta);
+    is("alpha", alpha * year);
+    is(
+        "correlation",
+        beta * figures::sharpe(&returns) * figures::mean(&spy)
+            / (figures::sharpe(&spy) * figures::mean(&returns)),
+    );
+}
+
+#[test]
 fn nothing_in_a_graph_knows_the_future() {
     let Some(setup) = Setup::new() else { return };
     let output = setup.backtest("out", &["--look-ahead-check=3"]);
@@ -246,6 +347,20 @@ fn a_sweep_gives_what_single_runs_give() {
     let best = ask(&setup, "sweep", "SELECT max(sharpe) FROM sweep");
     close(figure(&told["summary"], "sharpe"), best, "the best");
     close(figure(&told["summary"], "trials"), 2.0, "trials");
+    // The best is deflated by how the two differ: ratios a minute, of a day's minutes by 252 days.
+    let rows = Rows::of(&setup.table("sweep", "sweep"));
+    let by_minute: Vec<f64> = rows
+        .numbers("sharpe")
+        .into_iter()
+        .zip(rows.numbers("periods"))
+        .filter(|(_, periods)| *periods > 0.0)
+        .map(|(sharpe, periods)| sharpe / (periods * 252.0).sqrt())
+        .collect();
+    let half = (by_minute[0] - by_minute[1]) / 2.0;
+    let closes = figures::closes(&Rows::of(&setup.table("sweep", "equity")).samples(), figures::MINUTE);
+    let deflated = figures::deflated_sharpe(&figures::returns(1e6, &closes), 2.0, 2.0 * half * half);
+    let told = figure(&told["summary"], "deflated_sharpe");
+    assert!((told - deflated).abs() < 1e-6, "deflated: {told} and {deflated}");
     let page = std::fs::read_to_string(setup.path("sweep").join("report.html")).unwrap();
     assert!(page.contains("sharpe by fast and slow"));
 }

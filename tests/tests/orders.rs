@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidemill_tests::alpaca_server::{AlpacaServer, Faults, KEY, SECRET};
 use tidemill_tests::*;
+use tidemill_trading::Decimal;
 
 /// A run that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -82,13 +83,14 @@ fn name(round: u64, n: u64) -> String {
 struct Plan {
     lines: Vec<Value>,
     /// Units by symbol.
-    positions: BTreeMap<String, i64>,
+    positions: BTreeMap<String, Decimal>,
     /// Of each order name: units of the last order under it, its status, and how many orders there were.
-    orders: BTreeMap<String, (i64, &'static str, usize)>,
+    orders: BTreeMap<String, (Decimal, &'static str, usize)>,
 }
 
 impl Plan {
-    /// Orders of all kinds: those that fill, those that wait, are changed once or twice and cancelled, and those that are refused.
+    /// Orders of all kinds: those that fill, those that wait, are changed once or twice and cancelled, and those that are refused; at the end
+    /// every other position is closed by a reduce-only order.
     fn new(round: u64) -> Self {
         let mut rng = Rng(round.wrapping_mul(77) + 5);
         let mut plan = Self::default();
@@ -109,24 +111,37 @@ impl Plan {
                 0..3 => {
                     row(json!({}));
                     *plan.positions.entry(symbol.into()).or_default() +=
-                        if buys { quantity } else { -quantity };
-                    plan.orders.insert(id.clone(), (quantity, "filled", 1));
+                        Decimal::from(if buys { quantity } else { -quantity });
+                    plan.orders.insert(id.clone(), (quantity.into(), "filled", 1));
                 }
                 3 => {
                     row(json!({ "type": "limit", "price": 99.5, "time_in_force": "gtc" }));
                     row(json!({ "event": "modify", "quantity": quantity + 3, "price": 98.25 }));
                     row(json!({ "event": "position" }));
                     row(json!({ "event": "modify", "quantity": quantity + 5, "price": 97 }));
-                    plan.orders.insert(id.clone(), (quantity + 5, "new", 3));
+                    plan.orders.insert(id.clone(), ((quantity + 5).into(), "new", 3));
                 }
                 4 => {
                     row(json!({ "type": "limit", "price": 99.5, "time_in_force": "gtc" }));
                     row(json!({ "event": "modify", "quantity": quantity + 1, "price": 98 }));
                     row(json!({ "event": "cancel" }));
-                    plan.orders.insert(id.clone(), (quantity + 1, "canceled", 2));
+                    plan.orders.insert(id.clone(), ((quantity + 1).into(), "canceled", 2));
                 }
                 _ => row(json!({ "symbol": "POOR" })),
             }
+        }
+        for (n, (symbol, held)) in plan.positions.iter_mut().filter(|(_, held)| !held.is_zero()).enumerate() {
+            if n % 2 == 1 {
+                continue;
+            }
+            ts += 1_000_000;
+            let (id, side) =
+                (name(round, 100 + n as u64), if *held > Decimal::ZERO { "sell" } else { "buy" });
+            plan.lines.push(json!({ "ts": ts / 1_000_000, "event": "order", "order_id": id, "symbol": symbol, "side": side,
+                "type": "market", "time_in_force": "gtc", "quantity": held.abs().to_string().parse::<i64>().unwrap(),
+                "price": null, "reduce_only": true }));
+            plan.orders.insert(id, (held.abs(), "filled", 1));
+            *held = Decimal::ZERO;
         }
         plan
     }
@@ -134,10 +149,10 @@ impl Plan {
     /// What the venue's books have that they should not have, or do not have that they should.
     fn differs(&self, venue: &AlpacaServer) -> Option<String> {
         let book = venue.book();
-        let mut found: BTreeMap<String, (i64, &str, usize)> = BTreeMap::new();
+        let mut found: BTreeMap<String, (Decimal, &str, usize)> = BTreeMap::new();
         for order in &book.orders {
             let name = order.client_id.split('-').next().unwrap().to_owned();
-            let entry = found.entry(name).or_insert((0, "", 0));
+            let entry = found.entry(name).or_insert((Decimal::ZERO, "", 0));
             if order.replaced_by.is_none() {
                 (entry.0, entry.1) = (order.qty, &order.status);
             }
@@ -152,8 +167,8 @@ impl Plan {
         if let Some((id, found)) = found.into_iter().next() {
             return Some(format!("order {id} was never asked for: {found:?}"));
         }
-        let held = |all: &BTreeMap<String, i64>| -> BTreeMap<String, i64> {
-            all.iter().filter(|(_, qty)| **qty != 0).map(|(s, q)| (s.clone(), *q)).collect()
+        let held = |all: &BTreeMap<String, Decimal>| -> BTreeMap<String, Decimal> {
+            all.iter().filter(|(_, qty)| !qty.is_zero()).map(|(s, q)| (s.clone(), *q)).collect()
         };
         let (ours, theirs) = (held(&self.positions), held(&book.positions));
         (ours != theirs).then(|| format!("positions: {theirs:?} where {ours:?} should be"))
@@ -180,7 +195,7 @@ sources:
       url: orders.jsonl
       event_time_unit: ms
       schema: {{ ts: i64, event: symbol, order_id: string, symbol: symbol, side: symbol?, type: symbol?, time_in_force: symbol?,
-        quantity: f64?, price: f64? }}
+        quantity: f64?, price: f64?, reduce_only: bool? }}
 sinks:
   broker:
     kind: alpaca
@@ -382,16 +397,16 @@ sinks:
 }
 
 /// Units by symbol of the fills that `execution` has told; each once.
-fn told_fills(folder: &Path) -> BTreeMap<String, i64> {
+fn told_fills(folder: &Path) -> BTreeMap<String, Decimal> {
     let text = std::fs::read_to_string(folder.join("fills.jsonl")).unwrap_or_default();
     let mut seen = std::collections::BTreeSet::new();
     let mut held = BTreeMap::new();
     for row in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let id = row["fill_id"].as_str().unwrap().to_owned();
         assert!(seen.insert(id.clone()), "fill {id} was told twice");
-        let quantity: f64 = row["fill_quantity"].as_str().unwrap().parse().unwrap();
+        let quantity: Decimal = row["fill_quantity"].as_str().unwrap().parse().unwrap();
         let signed = if row["side"] == "buy" { quantity } else { -quantity };
-        *held.entry(row["symbol"].as_str().unwrap().to_owned()).or_default() += signed as i64;
+        *held.entry(row["symbol"].as_str().unwrap().to_owned()).or_default() += signed;
     }
     held
 }
@@ -412,7 +427,7 @@ fn a_strategy_that_is_killed_holds_what_it_wants() {
         let mut faults = Faults::wild(round);
         faults.odd_percent = 10;
         let venue = runtime.block_on(AlpacaServer::start(faults)).unwrap();
-        venue.book().cash = 100_000_000;
+        venue.book().cash = 1_000_000.into();
         let temporary = tempfile::tempdir().unwrap();
         let now = tidemill_engine::clock::Clock::System.now_ns();
         let (folder, targets) = strategy(temporary.path(), &venue.url(), now + 2_000_000_000);
@@ -445,7 +460,8 @@ fn a_strategy_that_is_killed_holds_what_it_wants() {
                 let book = venue.book();
                 (book.positions.clone(), book.orders.iter().filter(|o| o.is_open()).count())
             };
-            let wanted = targets.iter().all(|(symbol, target)| held.get(*symbol) == Some(target));
+            let wanted =
+                targets.iter().all(|(symbol, target)| held.get(*symbol) == Some(&Decimal::from(*target)));
             if wanted && open == 0 && told_fills(&job.folder) == held {
                 break;
             }

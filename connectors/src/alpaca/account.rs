@@ -19,6 +19,7 @@ use tidemill_engine::source::{Source, SourceContext};
 use super::trading::Access;
 use crate::broker::reports;
 
+mod bookings;
 mod catch_up;
 mod known;
 mod run;
@@ -28,7 +29,7 @@ mod run;
 /// On start and after each reconnect it listens to the venue's stream of trade updates first, and then asks for what it may have missed:
 /// executions, orders that have ended, bookings; and tells the account as a whole (`snapshot_begin` to `snapshot_end`), read
 /// while nothing moved. What comes twice is told once. Executions cost nothing at Alpaca; fees of regulators are booked
-/// later, and told as `cash`.
+/// later, and told as `cash`. Splits are told as `split`; other bookings of units (mergers, spin-offs, …) as `alert`, and by the snapshot that follows.
 ///
 /// Refusals that the venue answered to the `alpaca` sink, and orders that the sink did not send, are in no stream of the venue's: they are
 /// read from the sink's journal, so both must have the same `journal` folder, on the same machine.
@@ -58,7 +59,7 @@ pub struct Params {
     /// Another address than the venue's, `http://` or `https://`: a server for tests. The stream is at `/stream` of it.
     #[serde(default)]
     pub url: Option<String>,
-    /// Requests a minute that this source makes at most. The account's limit holds for the sink too.
+    /// Requests a minute that this source makes at most. An account has 200, which the source and the sink share: 50 and 150 by default.
     #[serde(default = "requests_per_minute")]
     pub requests_per_minute: u32,
     /// Folder of the sink's journal and of this source's log, relative to the graph's folder; default: `.tidemill/JOB/alpaca`.
@@ -76,7 +77,7 @@ pub struct Params {
 }
 
 fn requests_per_minute() -> u32 {
-    super::trading::REQUESTS_PER_MINUTE / 2
+    super::trading::SOURCE_REQUESTS_PER_MINUTE
 }
 fn heartbeat() -> Span {
     Span::from_ns(10_000_000)

@@ -8,7 +8,8 @@ use arrow::datatypes::SchemaRef;
 use serde_json::{Value, json};
 use tidemill_engine::source::Reject;
 
-use super::wire::{Bar, Control, Kind, Quote, Trade, advice};
+use super::statuses::{self, Statuses};
+use super::wire::{Bar, Control, Kind, Quote, Status, Trade, advice};
 use super::{Channel, Params};
 use crate::venue::frame::{Frame, FrameKind};
 use crate::venue::json;
@@ -39,6 +40,7 @@ enum Rows {
     Trades(Trades),
     Quotes(Quotes),
     Bars(Bars),
+    Statuses(Box<Statuses>),
 }
 
 impl AlpacaFeed {
@@ -55,6 +57,7 @@ impl AlpacaFeed {
             Channel::Trades => Rows::Trades(Trades::new(VENUE)),
             Channel::Quotes => Rows::Quotes(Quotes::new(VENUE)),
             Channel::Bars | Channel::UpdatedBars | Channel::DailyBars => Rows::Bars(Bars::new(VENUE)),
+            Channel::Statuses => Rows::Statuses(Box::new(Statuses::new(VENUE))),
         };
         Self { params, shards, known, unanswered: BTreeMap::new(), rows }
     }
@@ -105,6 +108,7 @@ impl AlpacaFeed {
             Channel::Bars => kind == "b",
             Channel::UpdatedBars => kind == "b" || kind == "u",
             Channel::DailyBars => kind == "d",
+            Channel::Statuses => kind == "s",
         };
         if !wanted {
             if matches!(kind, "t" | "q" | "b" | "u" | "d" | "s" | "l" | "i" | "o" | "n") {
@@ -117,10 +121,10 @@ impl AlpacaFeed {
         if self.known.as_ref().is_some_and(|known| !known.contains(symbol)) {
             return Err(format!("symbol `{symbol}` was not subscribed to"));
         }
-        self.row(kind, raw, frame.received_ns)
+        self.row(kind, raw, frame.received_ns, out)
     }
 
-    fn row(&mut self, kind: &str, raw: &str, received_ns: i64) -> Result<(), String> {
+    fn row(&mut self, kind: &str, raw: &str, received_ns: i64, out: &mut Output) -> Result<(), String> {
         match &mut self.rows {
             Rows::Trades(rows) => {
                 let trade: Trade<'_> = json::read(raw.as_bytes())?;
@@ -155,6 +159,17 @@ impl AlpacaFeed {
                     closed: kind != "d",
                 };
                 rows.push(head, &row);
+            }
+            Rows::Statuses(rows) => {
+                let status: Status = json::read(raw.as_bytes())?;
+                if !statuses::is_known(&status.sc) {
+                    out.count("unknown_statuses");
+                    out.notices.push(format!(
+                        "alpaca tells of {} with a status `{}` that it does not document: `halted` is null",
+                        status.symbol, status.sc
+                    ));
+                }
+                rows.push(Head { ts_ns: status.t.0, symbol: &status.symbol, received_ns }, &status);
             }
         }
         Ok(())
@@ -256,6 +271,7 @@ impl Protocol for AlpacaFeed {
             Rows::Trades(rows) => rows.schema(),
             Rows::Quotes(rows) => rows.schema(),
             Rows::Bars(rows) => rows.schema(),
+            Rows::Statuses(rows) => rows.schema(),
         }
     }
 
@@ -270,6 +286,7 @@ impl Protocol for AlpacaFeed {
             Rows::Trades(rows) => rows.len(),
             Rows::Quotes(rows) => rows.len(),
             Rows::Bars(rows) => rows.len(),
+            Rows::Statuses(rows) => rows.len(),
         }
     }
 
@@ -278,6 +295,7 @@ impl Protocol for AlpacaFeed {
             Rows::Trades(rows) => rows.finish(),
             Rows::Quotes(rows) => rows.finish(),
             Rows::Bars(rows) => rows.finish(),
+            Rows::Statuses(rows) => rows.finish(),
         }
     }
 }

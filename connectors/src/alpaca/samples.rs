@@ -75,6 +75,43 @@ fn trades_quotes_and_bars_of_the_documents_become_rows() {
     }
 }
 
+/// The example of the documents, and each code of theirs.
+#[test]
+fn trading_halts_and_resumptions_become_rows_that_execution_reads() {
+    let mut feed = feed(json!({ "channel": "statuses" }));
+    let (rows, out) = hear(
+        &mut feed,
+        r#"[{"T":"s","S":"AAPL","sc":"H","sm":"Trading Halt","rc":"T12","rm":"Trading Halted; For information requested by NASDAQ","t":"2021-02-22T19:15:00Z","z":"C"},
+            {"T":"t","i":1,"S":"AAPL","p":1,"s":1,"t":"2021-02-22T15:51:44Z"},{"T":"l","S":"AAPL","u":3.24,"d":2.65,"i":"B","t":"2023-04-06T13:34:45.565004401Z","z":"C"}]"#,
+    );
+    let expected = json!({ "ts": 1_614_021_300_000_000_000i64, "venue": "alpaca", "symbol": "AAPL", "halted": true, "status": "H",
+        "status_text": "Trading Halt", "reason": "T12", "reason_text": "Trading Halted; For information requested by NASDAQ",
+        "received_at": 7 });
+    assert_eq!((rows, out.counts["other_channels"], out.rejects.len()), (vec![expected], 2, 0));
+    let halted = Some(true);
+    for (codes, meaning) in [("2HP", halted), ("3T", Some(false)), ("56789ACDEFQ", None), ("Z", None)] {
+        for code in codes.chars() {
+            let (rows, out) = hear(
+                &mut feed,
+                &format!(
+                    r#"[{{"T":"s","S":"AAPL","sc":"{code}","sm":"","t":"2021-02-22T19:15:00Z","z":"A"}}]"#
+                ),
+            );
+            assert_eq!(
+                (&rows[0]["halted"], &rows[0]["status_text"]),
+                (&json!(meaning), &json!(null)),
+                "{code}"
+            );
+            assert_eq!(out.notices.len(), usize::from(code == 'Z'), "{code}: {:?}", out.notices);
+        }
+    }
+    let (rows, out) = hear(&mut feed, r#"[{"T":"s","S":"AAPL","t":"2021-02-22T19:15:00Z"}]"#);
+    assert_eq!((rows.len(), out.rejects.len()), (0, 1));
+    let (_, out) = hear(&mut feed, r#"[{"T":"success","msg":"authenticated"}]"#);
+    let [Action::Send { message, .. }] = &out.actions[..] else { panic!("{out:?}") };
+    assert_eq!(message.text, r#"{"action":"subscribe","statuses":["AAPL"]}"#);
+}
+
 #[test]
 fn it_logs_in_then_subscribes_and_shows_no_secret() {
     let mut feed = feed(json!({ "feed": "iex", "symbols": ["AAPL", "MSFT"], "channel": "updated_bars" }));
@@ -100,14 +137,21 @@ fn it_logs_in_then_subscribes_and_shows_no_secret() {
 #[test]
 fn each_error_of_the_venue_is_a_notice_with_advice() {
     for (code, msg, advice) in [
+        (400, "invalid syntax", "wrong form"),
         (401, "not authenticated", "before it was logged in"),
         (402, "auth failed", "check `key` and `secret`"),
+        (403, "already authenticated", "logged in already"),
         (404, "auth timeout", "too late"),
         (405, "symbol limit exceeded", "name fewer"),
         (406, "connection limit exceeded", "another program"),
         (407, "slow client", "reads too slowly"),
         (409, "insufficient subscription", "feed: iex"),
-        (500, "internal error", "status.alpaca.markets"),
+        (410, "invalid subscribe action for this feed", "doesn't have the channel"),
+        (411, "insufficient scope", "make others"),
+        (412, "option messages are only available in MsgPack", "another encoding"),
+        (413, "star subscription not allowed for option quotes", "takes no `*`"),
+        (500, "internal error", "the fault is the venue's"),
+        (599, "something new", "status.alpaca.markets"),
     ] {
         let (rows, out) =
             hear(&mut feed(json!({})), &format!(r#"[{{"T":"error","code":{code},"msg":"{msg}"}}]"#));
@@ -172,4 +216,6 @@ async fn it_plans_without_a_network_and_says_what_is_wrong() {
     let problems = Alpaca::plan(wrong, &cx).await.err().unwrap();
     let paths: Vec<&str> = problems.iter().map(|p| p.path.as_str()).collect();
     assert_eq!(paths, ["symbols[0]", "symbols[2]", "key", "connection.redundant"]);
+    let coins = params(json!({ "feed": "crypto", "symbols": ["BTC/USD"], "channel": "statuses" }));
+    assert_eq!(Alpaca::plan(coins, &cx).await.err().unwrap()[0].path, "channel");
 }

@@ -14,7 +14,9 @@ use tidemill_engine::problem::Problem;
 
 pub mod client;
 pub mod errors;
+pub mod skew;
 pub mod stream;
+pub mod symbols;
 pub mod wire;
 
 pub use client::{Client, Lost, Reply};
@@ -24,6 +26,10 @@ const PAPER: &str = "https://paper-api.alpaca.markets";
 const LIVE: &str = "https://api.alpaca.markets";
 /// Requests a minute that a standard account has: <https://alpaca.markets/support/usage-limit-api-calls>.
 pub const REQUESTS_PER_MINUTE: u32 = 200;
+/// How many of them the source of reports makes at most, where the graph does not say.
+pub const SOURCE_REQUESTS_PER_MINUTE: u32 = 50;
+/// How many of them the sink of orders makes at most, where the graph does not say: what the source leaves.
+pub const SINK_REQUESTS_PER_MINUTE: u32 = REQUESTS_PER_MINUTE - SOURCE_REQUESTS_PER_MINUTE;
 
 /// Which account, and how it is reached.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,12 +46,7 @@ pub struct Access {
     #[serde(default)]
     pub url: Option<String>,
     /// Requests a minute that this node makes at most. The account's limit holds for all that use it together.
-    #[serde(default = "requests_per_minute")]
     pub requests_per_minute: u32,
-}
-
-fn requests_per_minute() -> u32 {
-    REQUESTS_PER_MINUTE
 }
 
 impl fmt::Debug for Access {
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     fn access() -> Access {
-        let text = r#"{"key":"PKX","secret":"hunter2"}"#;
+        let text = r#"{"key":"PKX","secret":"hunter2","requests_per_minute":50}"#;
         serde_json::from_str(text).unwrap()
     }
 

@@ -116,6 +116,27 @@ pub struct Bar<'a> {
     pub t: Time,
 }
 
+/// `s`: a stock's trading status changed.
+#[derive(Debug, Deserialize)]
+pub struct Status {
+    /// Symbol.
+    #[serde(rename = "S")]
+    pub symbol: String,
+    /// Its code.
+    pub sc: String,
+    /// What the code says.
+    #[serde(default)]
+    pub sm: Option<String>,
+    /// Code of the reason.
+    #[serde(default)]
+    pub rc: Option<String>,
+    /// What that code says.
+    #[serde(default)]
+    pub rm: Option<String>,
+    /// When it changed.
+    pub t: Time,
+}
+
 /// `success` and `error`.
 #[derive(Debug, Deserialize)]
 pub struct Control {
@@ -139,7 +160,11 @@ pub fn advice(code: i64) -> &'static str {
         406 => "another program is connected to this feed: stop it, or use another plan",
         407 => "this machine reads too slowly, and will be cut off",
         409 => "the plan doesn't include this feed: use `feed: iex`",
-        410 => "this feed doesn't have the channel",
+        410 => "this feed doesn't have the channel: `statuses` are of stocks",
+        411 => "these keys may not read market data: make others",
+        412 => "options come in another encoding than this source reads: name stocks or crypto",
+        413 => "this feed takes no `*`: name the symbols",
+        500 => "the fault is the venue's: it is connected again by itself; see status.alpaca.markets",
         _ => "the venue will say more at status.alpaca.markets",
     }
 }

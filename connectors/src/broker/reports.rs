@@ -10,6 +10,8 @@
 //! | `canceled` | what was left of the order is cancelled | `order_id, symbol, reason` |
 //! | `expired` | its time is over | `order_id, symbol, reason` |
 //! | `cash` | cash came or went that no fill accounts for | `currency, cash` (signed), `reason`, `symbol`, `fill_id` (of the booking) |
+//! | `split` | every unit became `quantity` units; prices are divided by it | `symbol, quantity, reason`, `fill_id` (of the booking) |
+//! | `reconciling` | reports go on after a restart: orders may have been sent that no report told of; what is there, the next snapshot tells | |
 //! | `snapshot_begin` | the account as the venue has it now follows, whole | |
 //! | `snapshot_order` | a working order | `order_id, symbol, side, type, time_in_force, quantity, price, stop, trail, trail_fraction, filled, venue_order_id` |
 //! | `snapshot_position` | units held; negative is short | `symbol, quantity, price` (average) |
@@ -59,6 +61,8 @@ pub enum Event {
     Expired,
     /// Cash came or went.
     Cash,
+    /// Every unit became `quantity` units.
+    Split,
     /// A snapshot of the account follows.
     SnapshotBegin,
     /// A working order of it.
@@ -73,6 +77,8 @@ pub enum Event {
     Alert,
     /// Time passes.
     Heartbeat,
+    /// A run goes on, and a snapshot of it follows.
+    Reconciling,
 }
 
 impl Event {
@@ -87,6 +93,7 @@ impl Event {
             Self::Canceled => "canceled",
             Self::Expired => "expired",
             Self::Cash => "cash",
+            Self::Split => "split",
             Self::SnapshotBegin => "snapshot_begin",
             Self::SnapshotOrder => "snapshot_order",
             Self::SnapshotPosition => "snapshot_position",
@@ -94,6 +101,7 @@ impl Event {
             Self::SnapshotEnd => "snapshot_end",
             Self::Alert => "alert",
             Self::Heartbeat => "heartbeat",
+            Self::Reconciling => "reconciling",
         }
     }
 }
@@ -127,7 +135,7 @@ pub struct Report {
     /// `day`, `gtc`, `ioc`, `fok`, or another word of the venue's.
     #[serde(default)]
     pub time_in_force: Option<String>,
-    /// The whole quantity of an order, or the signed one of a position.
+    /// The whole quantity of an order, the signed one of a position, the new units for an old one of a split.
     #[serde(default)]
     pub quantity: Option<Decimal>,
     /// Limit price of an order, average price of a position.
@@ -145,7 +153,7 @@ pub struct Report {
     /// Units of the order that were filled.
     #[serde(default)]
     pub filled: Option<Decimal>,
-    /// The venue's id of an execution.
+    /// The venue's id of an execution, or of a booking.
     #[serde(default)]
     pub fill_id: Option<String>,
     /// Its price.

@@ -11,7 +11,7 @@ use tidemill_trading::order::{OrderType, Side, TimeInForce, Trail};
 
 use super::ReduceOnly;
 use crate::broker::command::{Ask, Command};
-use crate::broker::{Answer, Found, Venue};
+use crate::broker::{Answer, Found, Leave, Venue};
 
 /// Alpaca's Trading API: <https://docs.alpaca.markets/docs/orders-at-alpaca>.
 pub struct AlpacaVenue {
@@ -48,10 +48,7 @@ impl AlpacaVenue {
             return Err("alpaca has no post-only orders".into());
         }
         if *reduce_only && self.reduce_only == ReduceOnly::Refuse {
-            return Err(
-                "alpaca has no reduce-only orders: `reduce_only: plain` sends them without the condition"
-                    .into(),
-            );
+            return Err("alpaca has no reduce-only orders, and the sink has `reduce_only: refuse`".into());
         }
         let mut order = NewOrder {
             symbol: command.asked.symbol.clone(),
@@ -59,6 +56,8 @@ impl AlpacaVenue {
             side: if *side == Side::Buy { "buy" } else { "sell" },
             time_in_force: match time_in_force {
                 TimeInForce::Day => "day",
+                // Shares that are not whole are traded by the day only.
+                TimeInForce::Gtc if is_fraction(&command.asked.symbol, *quantity) => "day",
                 TimeInForce::Gtc => "gtc",
                 TimeInForce::Ioc => "ioc",
                 TimeInForce::Fok => "fok",
@@ -94,6 +93,17 @@ impl AlpacaVenue {
         }
         Ok(order)
     }
+}
+
+/// Whether shares are asked for that are not whole; coins have other rules, and `/` in their symbols.
+fn is_fraction(symbol: &str, quantity: Decimal) -> bool {
+    !quantity.fract().is_zero() && !symbol.contains('/')
+}
+
+/// Whether an order makes a position smaller, and does not turn it.
+fn reduces(side: Side, quantity: Decimal, held: Decimal) -> bool {
+    let closes = if held > Decimal::ZERO { Side::Sell } else { Side::Buy };
+    !held.is_zero() && side == closes && quantity <= held.abs()
 }
 
 fn there(order: Order) -> Found {
@@ -139,6 +149,37 @@ impl Venue for AlpacaVenue {
                 Ok(Request { method: "DELETE".into(), path: format!("/v2/orders/{}", target()?), body: None })
             }
         }
+    }
+
+    async fn leave(&self, command: &Command) -> Leave {
+        let Ok(Ask::New { side, quantity, reduce_only: true, .. }) = &command.ask else { return Leave::Yes };
+        if self.reduce_only != ReduceOnly::Check {
+            return Leave::Yes;
+        }
+        let symbol = &command.asked.symbol;
+        let held = match self.client.position(symbol).await {
+            Ok(position) => position.map_or(Some(Decimal::ZERO), |position| position.signed()),
+            Err(Verdict::NotUs(reason)) => return Leave::Fatal(reason),
+            Err(verdict) => {
+                return Leave::Unknown(format!("the position of {symbol} is not told: {verdict:?}"));
+            }
+        };
+        let Some(held) = held else {
+            return Leave::Unknown(format!("the position of {symbol} has no quantity"));
+        };
+        if reduces(*side, *quantity, held) {
+            return Leave::Yes;
+        }
+        let to = if *side == Side::Buy { "buy" } else { "sell" };
+        Leave::No(format!(
+            "not sent: to {to} {} was to make a position smaller, and alpaca has {} of {symbol}",
+            text(*quantity),
+            text(held)
+        ))
+    }
+
+    fn clock(&self) -> Option<String> {
+        self.client.skew().words()
     }
 
     async fn send(&self, request: &Request) -> Answer {

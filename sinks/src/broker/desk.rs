@@ -16,13 +16,15 @@ use tidemill_engine::fault;
 use tokio::sync::Mutex;
 
 use super::command::{Ask, Command};
-use super::{Answer, Found, Venue};
+use super::{Answer, Found, Leave, Venue};
 
 /// How a desk works.
 #[derive(Clone, Copy, Debug)]
 pub struct DeskOptions {
-    /// An order whose row is older than this when it is about to be sent is refused; zero: never.
+    /// An order or a change whose row is older than this when it is about to be sent is refused; zero: never.
     pub max_age: Duration,
+    /// Longest wait for an answer: for so long after it a sending may still be on its way.
+    pub timeout: Duration,
     /// A request of which the venue does not say for so long whether it was taken ends the run, which starts again.
     pub give_up_after: Duration,
     /// Requests that are under way at once, of different symbols.
@@ -61,6 +63,10 @@ fn waits() -> impl Iterator<Item = Duration> {
         .build()
 }
 
+/// Waits between askings whether an order may be sent, when the answer is no: positions may be behind the fills that led to the order.
+const LEAVE_WAITS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(300), Duration::from_millis(600)];
+
 /// How a try ended that says nothing.
 struct NotSaid {
     reason: String,
@@ -77,12 +83,13 @@ impl<V: Venue> Desk<V> {
     ) -> Result<Self, ConnectorError> {
         let unanswered = journal.unanswered();
         let desk = Self { venue, journal: Mutex::new(journal), clock, options, done: Arc::default() };
+        let since = desk.clock.start();
         for (asked, _) in unanswered {
             fault::point("order-reconcile");
             // A cancel leaves nothing to be found; it may be sent again as often as one likes.
             let found = match asked.kind {
                 Kind::Cancel => None,
-                Kind::Order | Kind::Modify => desk.find(&asked.key).await?,
+                Kind::Order | Kind::Modify => desk.find_late(&asked.key, &since).await?,
             };
             fault::point("order-reconciled");
             match found {
@@ -189,7 +196,7 @@ impl<V: Venue> Desk<V> {
         Ok(left)
     }
 
-    /// Refuses an order that comes too late: what was right then may be wrong now.
+    /// Refuses an order or a change that comes too late: what was right then may be wrong now.
     fn fresh(&self, command: &Command) -> Result<(), String> {
         let age = self.clock.now_ns().saturating_sub(command.ts).max(0);
         let max = self.options.max_age;
@@ -197,7 +204,29 @@ impl<V: Venue> Desk<V> {
             return Ok(());
         }
         let seconds = age / 1_000_000_000;
-        Err(format!("not sent: the order is {seconds} s old, and max_age is {} s", max.as_secs_f64()))
+        let clock = self.venue.clock().map(|words| format!("; {words}")).unwrap_or_default();
+        let what = if command.asked.kind == Kind::Order { "order" } else { "change" };
+        Err(format!("not sent: the {what} is {seconds} s old, and max_age is {} s{clock}", max.as_secs_f64()))
+    }
+
+    /// Whether the account as it stands lets an order go. Where the venue does not say, it goes: what must be closed is closed, and
+    /// who made the order has limited it.
+    async fn leave(&self, command: &Command) -> Result<Result<(), String>, ConnectorError> {
+        let mut waits = LEAVE_WAITS.into_iter();
+        loop {
+            match self.venue.leave(command).await {
+                Leave::Yes => return Ok(Ok(())),
+                Leave::No(reason) => match waits.next() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Ok(Err(reason)),
+                },
+                Leave::Unknown(reason) => {
+                    tracing::warn!(order = command.asked.order, "sent without being checked: {reason}");
+                    return Ok(Ok(()));
+                }
+                Leave::Fatal(reason) => return Err(ConnectorError::Fatal(reason)),
+            }
+        }
     }
 
     async fn refuse(&self, asked: Asked, reason: String) -> Result<(), ConnectorError> {
@@ -216,7 +245,7 @@ impl<V: Venue> Desk<V> {
 
     /// Sends a new order.
     async fn order(&self, command: Command, request: Request, sent: bool) -> Result<(), ConnectorError> {
-        let outcome = self.settle(&command.asked.key, &request, sent, || self.fresh(&command)).await?;
+        let outcome = self.settle(&command, &request, sent).await?;
         match outcome {
             Outcome::Rejected(reason) => self.refuse(command.asked, reason).await,
             accepted => self.conclude(command.asked, accepted).await,
@@ -229,7 +258,14 @@ impl<V: Venue> Desk<V> {
             let journal = self.journal.lock().await;
             (journal.know(&command.asked.key), journal.venue_id(&command.asked.order).map(str::to_owned))
         };
-        let sent = matches!(known, Knowledge::Unknown(_));
+        let (sent, cancel) = (matches!(known, Knowledge::Unknown(_)), matches!(command.ask, Ok(Ask::Cancel)));
+        // What is to be taken back is taken back however late; what may have been sent is looked for first.
+        if !sent
+            && !cancel
+            && let Err(reason) = self.fresh(&command)
+        {
+            return self.refuse(command.asked, reason).await;
+        }
         let target = match target {
             Some(target) => Some(target),
             None => self.resolve(&command.asked.order).await?.map(|(id, _)| id),
@@ -249,10 +285,9 @@ impl<V: Venue> Desk<V> {
             self.journal.lock().await.intend(self.clock.now_ns(), intent).await?;
             fault::point("change-journalled");
         }
-        let cancel = matches!(command.ask, Ok(Ask::Cancel));
         let mut outcome = match cancel {
             true => self.cancel(&request).await?,
-            false => self.settle(&command.asked.key, &request, sent, || Ok(())).await?,
+            false => self.settle(&command, &request, sent).await?,
         };
         if cancel
             && matches!(outcome, Outcome::Rejected(_))
@@ -278,28 +313,31 @@ impl<V: Venue> Desk<V> {
         }
     }
 
-    /// Sends a request until it is known what came of it; asks the venue before it is sent a second time.
+    /// Sends a new order or a change until it is known what came of it, as long as it may be sent; asks the venue before it is sent a second
+    /// time.
     async fn settle(
         &self,
-        key: &str,
+        command: &Command,
         request: &Request,
         sent: bool,
-        may_send: impl Fn() -> Result<(), String>,
     ) -> Result<Outcome, ConnectorError> {
+        let key = &command.asked.key;
         let (mut waits, started, mut ask) = (waits(), self.clock.start(), sent);
         loop {
+            // Before it is looked for: what a first sending of it has done meanwhile is found then, and is no reason to refuse it.
+            let leave = self.leave(command).await?;
             if ask {
                 match self.find(key).await? {
                     Some(id) => return Ok(Outcome::Accepted(Some(id))),
                     None => tracing::info!(key, "the venue does not have it: it is sent"),
                 }
             }
-            if let Err(reason) = may_send() {
-                return Ok(Outcome::Rejected(reason));
+            if let Err(reason) = leave.and_then(|()| self.fresh(command)) {
+                return self.rejected(key, ask, reason).await;
             }
             let not_said = match self.send(request).await? {
                 Answer::Taken(id) => return Ok(Outcome::Accepted(id)),
-                Answer::Refused(reason) => return Ok(Outcome::Rejected(reason)),
+                Answer::Refused(reason) => return self.rejected(key, ask, reason).await,
                 Answer::Fatal(reason) => return Err(ConnectorError::Fatal(reason)),
                 Answer::Busy(wait) => {
                     NotSaid { reason: "the venue wants us to wait".into(), wait: Some(wait) }
@@ -318,6 +356,33 @@ impl<V: Venue> Desk<V> {
                 }
             };
             self.pause(key, not_said, &mut waits, &started).await?;
+        }
+    }
+
+    /// A request is not to be: not sent, or refused. Where an earlier sending of it was not answered (`unanswered`), that may still arrive, and may
+    /// be why this one was refused: it holds what both need. Then it is looked for until it can be on its way no more.
+    async fn rejected(&self, key: &str, unanswered: bool, reason: String) -> Result<Outcome, ConnectorError> {
+        if unanswered && let Some(id) = self.find_late(key, &self.clock.start()).await? {
+            tracing::info!(
+                key,
+                id,
+                "an earlier sending has arrived: what was said of the last one is void: {reason}"
+            );
+            return Ok(Outcome::Accepted(Some(id)));
+        }
+        Ok(Outcome::Rejected(reason))
+    }
+
+    /// What the venue made of a request that may still be on its way: looked for until it is there, or `timeout` has passed `since`.
+    async fn find_late(&self, key: &str, since: &Stopwatch) -> Result<Option<String>, ConnectorError> {
+        let mut waits = waits();
+        loop {
+            let left = self.options.timeout.saturating_sub(since.elapsed());
+            let found = self.find(key).await?;
+            if found.is_some() || left.is_zero() {
+                return Ok(found);
+            }
+            tokio::time::sleep(waits.next().map_or(left, |wait| wait.min(left))).await;
         }
     }
 

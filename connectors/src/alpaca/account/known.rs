@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use tidemill_trading::Decimal;
 
+use super::bookings::{Booked, booked};
 use crate::alpaca::trading::wire::{Activity, Order, TradeUpdate, time};
 use crate::broker::report_log::{Logged, State};
 use crate::broker::reports::{Event, Report};
 
 /// Orders that are over are remembered for so long: what is told of them later is still no news.
 const REMEMBER_NS: i64 = 3 * 86_400_000_000_000;
+/// How far before the last execution the history is read again: the venue may book late, and not in order.
+pub(super) const OVERLAP_NS: i64 = 3_600_000_000_000;
 /// Bookings that are remembered.
 const BOOKINGS_MAX: usize = 10_000;
 
@@ -23,8 +26,26 @@ struct Tracked {
     symbol: String,
     /// What had been filled of the order after each execution that was told.
     fills: BTreeSet<Decimal>,
+    /// The venue's time of the last of them.
+    #[serde(default)]
+    filled_at: Option<i64>,
+    /// What had been filled of it in the first snapshot: executions from before are nobody's news.
+    #[serde(default)]
+    begun_with: Decimal,
     /// When it was over.
     over: Option<i64>,
+}
+
+impl Tracked {
+    /// Units of the order that were told as filled.
+    fn told(&self) -> Decimal {
+        self.fills.last().copied().unwrap_or_default().max(self.begun_with)
+    }
+
+    /// Whether the execution after which so much was filled is known.
+    fn knows(&self, filled: Decimal) -> bool {
+        filled <= self.begun_with || self.fills.contains(&filled)
+    }
 }
 
 /// What is known.
@@ -50,7 +71,7 @@ impl State for Known {
             self.begun = true;
             self.fills_from = self.fills_from.or(Some(report.ts));
         }
-        if report.event == Event::Cash {
+        if matches!(report.event, Event::Cash | Event::Split | Event::Alert) {
             self.bookings.extend(report.fill_id.clone());
             while self.bookings.len() > BOOKINGS_MAX {
                 self.bookings.pop_first();
@@ -60,7 +81,7 @@ impl State for Known {
         if report.event == Event::Alert {
             return;
         }
-        let fresh = !self.orders.contains_key(id);
+        let (fresh, begun) = (!self.orders.contains_key(id), self.begun);
         let tracked = self.orders.entry(id.clone()).or_default();
         tracked.name.clone_from(name);
         if let Some(symbol) = &report.symbol {
@@ -72,9 +93,11 @@ impl State for Known {
                 if report.quantity.is_some() && report.quantity <= report.filled {
                     tracked.over = Some(report.ts);
                 }
+                tracked.filled_at = tracked.filled_at.max(report.at.or(Some(report.ts)));
                 self.fills_from = self.fills_from.max(report.at);
             }
             Event::Rejected | Event::Canceled | Event::Expired => tracked.over = Some(report.ts),
+            Event::SnapshotOrder if !begun => tracked.begun_with = report.filled.unwrap_or_default(),
             // A replacement that never came to be.
             Event::ChangeRejected if fresh => tracked.over = Some(report.ts),
             // The one whose place it took has another id.
@@ -89,7 +112,11 @@ impl State for Known {
         }
         let forgotten = report.ts.saturating_sub(REMEMBER_NS);
         if self.orders.len() > 1000 {
-            self.orders.retain(|_, t| t.over.is_none_or(|at| at > forgotten));
+            // Executions that are read again must be known, however long ago the last one was.
+            let read_again = self.fills_from.map_or(i64::MAX, |at| at.saturating_sub(OVERLAP_NS));
+            self.orders.retain(|_, t| {
+                t.over.is_none_or(|at| at > forgotten) || t.filled_at.is_some_and(|at| at >= read_again)
+            });
         }
     }
 }
@@ -120,6 +147,18 @@ impl Known {
         self.orders.contains_key(venue_id)
     }
 
+    /// The symbols of orders that are known.
+    pub fn symbols(&self) -> impl Iterator<Item = &str> {
+        self.orders.values().map(|t| t.symbol.as_str())
+    }
+
+    /// Whether the venue has filled more of an order than was told: executions are on their way here.
+    pub fn is_behind(&self, order: &Order) -> bool {
+        let told = self.orders.get(&order.id).map_or(Decimal::ZERO, Tracked::told);
+        // A replacement may count what was filled before it.
+        order.filled() > told.max(self.filled_before(order))
+    }
+
     /// Orders that are not over as far as is known, by the venue's id.
     pub fn working(&self) -> Vec<String> {
         self.orders.iter().filter(|(_, t)| t.over.is_none()).map(|(id, _)| id.clone()).collect()
@@ -148,7 +187,7 @@ impl Known {
     fn filled_before(&self, order: &Order) -> Decimal {
         let name = self.name(order);
         let before = self.orders.iter().filter(|(id, t)| **id != order.id && t.name == name);
-        before.filter_map(|(_, t)| t.fills.last().copied()).max().unwrap_or_default()
+        before.map(|(_, t)| t.told()).max().unwrap_or_default()
     }
 
     /// The order is there: news where it was not known.
@@ -244,7 +283,7 @@ impl Known {
         news: &mut Vec<Report>,
     ) {
         // An execution is told by its order and what is filled with it: its id has other forms on the stream and in the history.
-        if self.orders.get(&order.id).is_some_and(|t| t.fills.contains(&filled)) {
+        if self.orders.get(&order.id).is_some_and(|t| t.knows(filled)) {
             return;
         }
         let side = if order.side.starts_with("sell") { "sell" } else { "buy" };
@@ -265,7 +304,7 @@ impl Known {
     /// Whether an execution of the account's history was told.
     pub fn knows_fill(&self, activity: &Activity) -> bool {
         let (Some(id), Some(cum)) = (&activity.order_id, activity.cum_qty) else { return false };
-        self.orders.get(id).is_some_and(|t| t.fills.contains(&cum))
+        self.orders.get(id).is_some_and(|t| t.knows(cum))
     }
 
     /// What an execution of the account's history brings that is new; `order` is the one it belongs to.
@@ -323,21 +362,9 @@ impl Known {
         }
     }
 
-    /// What a booking brings that is new.
-    pub fn booking(&self, activity: &Activity, currency: &str) -> Option<Report> {
-        let cash = activity.net_amount.filter(|cash| !cash.is_zero())?;
-        if self.bookings.contains(&activity.id) {
-            return None;
-        }
-        let at = activity.date.as_deref().and_then(|day| time(Some(&format!("{day}T00:00:00Z"))));
-        Some(Report {
-            symbol: activity.symbol.clone().filter(|s| !s.is_empty()),
-            fill_id: Some(activity.id.clone()),
-            reason: Some(cash_reason(&activity.activity_type).into()),
-            cash: Some(cash),
-            currency: Some(currency.to_owned()),
-            ..Report::new(Event::Cash, at)
-        })
+    /// What the account's bookings bring that is new.
+    pub(super) fn booked(&self, all: &[Activity], now: i64) -> Booked {
+        booked(all, &self.bookings, now, "USD")
     }
 }
 
@@ -345,13 +372,5 @@ fn order_time(order: &Order) -> Option<&str> {
     order.updated_at.as_deref().or(order.submitted_at.as_deref())
 }
 
-/// What the venue's types of bookings are: <https://docs.alpaca.markets/docs/account-activities#activity-types>.
-fn cash_reason(activity_type: &str) -> &'static str {
-    match activity_type {
-        "FEE" | "CFEE" | "DIVFEE" | "PTC" => "fee",
-        "INT" | "INTNRA" | "INTTW" | "MARGIN_INT" => "borrow",
-        t if t.starts_with("DIV") => "dividend",
-        "CSD" | "CSW" | "ACATC" | "JNL" | "JNLC" | "TRANS" => "transfer",
-        _ => "other",
-    }
-}
+#[cfg(test)]
+mod tests;

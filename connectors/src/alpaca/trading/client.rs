@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use tidemill_engine::clock::Clock;
 
 use super::Access;
 use super::errors::{Verdict, verdict};
-use super::wire::Order;
+use super::skew::Skew;
+use super::symbols::position_symbol;
+use super::wire::{Order, Position};
 use crate::venue::live::fetch::chain;
 
 /// Bytes an answer may have.
@@ -53,6 +55,7 @@ pub struct Client {
     base: String,
     limit: DefaultDirectRateLimiter,
     clock: Clock,
+    skew: Skew,
 }
 
 impl Client {
@@ -79,7 +82,7 @@ impl Client {
         let burst = NonZeroU32::new(per_minute / 4).unwrap_or(NonZeroU32::MIN);
         let steady = NonZeroU32::new(per_minute - per_minute / 4).unwrap_or(NonZeroU32::MIN);
         let limit = RateLimiter::direct(Quota::per_minute(steady).allow_burst(burst));
-        Ok(Self { http, base: access.rest_url().to_owned(), limit, clock })
+        Ok(Self { http, base: access.rest_url().to_owned(), limit, clock, skew: Skew::default() })
     }
 
     /// Asks once.
@@ -90,7 +93,11 @@ impl Client {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_owned());
         }
+        let sent = self.clock.now_ns();
         let mut response = request.send().await.map_err(|e| Lost(format!("no answer: {}", chain(&e))))?;
+        if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()) {
+            self.skew.observe(date, sent, self.clock.now_ns());
+        }
         let (status, wait) = (response.status().as_u16(), self.wait(response.headers()));
         let mut body = Vec::new();
         loop {
@@ -103,6 +110,11 @@ impl Client {
                 Err(e) => return Err(Lost(format!("the answer was cut off: {}", chain(&e)))),
             }
         }
+    }
+
+    /// How far this machine's clock is from the venue's, as far as answers have told.
+    pub fn skew(&self) -> &Skew {
+        &self.skew
     }
 
     /// `Retry-After` in seconds, or `X-Ratelimit-Reset` in seconds of the epoch, which stands in every answer and counts where nothing
@@ -145,6 +157,19 @@ impl Client {
     /// The order of the venue's id.
     pub async fn order(&self, id: &str) -> Found {
         self.find(&format!("/v2/orders/{id}")).await
+    }
+
+    /// What is held of a symbol; nothing where there is no position: <https://docs.alpaca.markets/reference/getopenposition>.
+    pub async fn position(&self, symbol: &str) -> Result<Option<Position>, Verdict> {
+        let symbol = position_symbol(symbol);
+        if !symbol.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')) {
+            return Err(Verdict::Unknown(format!("`{symbol}` is no symbol that can be asked for")));
+        }
+        match self.get(&format!("/v2/positions/{symbol}")).await {
+            Ok(position) => Ok(Some(position)),
+            Err(Verdict::Missing) => Ok(None),
+            Err(verdict) => Err(verdict),
+        }
     }
 
     /// The order that stands for `order` now: the last of those that took its place.

@@ -84,8 +84,14 @@ fn explained(status: u16, said: &Refusal) -> String {
 pub fn advice(said: &Refusal) -> Option<&'static str> {
     const BY_WORDS: [(&str, &str); 17] = [
         ("insufficient buying power", "the order is worth more than the account may buy"),
-        ("insufficient qty", "more is sold than the position has, or other orders hold it"),
-        ("insufficient balance", "more is sold than there is, or other orders hold it"),
+        (
+            "insufficient qty",
+            "more is sold than the position has, or other orders hold it (stops: `protect: { at: machine }`)",
+        ),
+        (
+            "insufficient balance",
+            "more is sold than there is, or other orders hold it (stops: `protect: { at: machine }`)",
+        ),
         ("wash trade", "a working order of the other side is there: cancel it first"),
         ("pattern day trad", "an account below 25,000 USD may make three day trades in five days"),
         ("not allowed to short", "the account may not sell short"),

@@ -156,8 +156,11 @@ pub struct ReplaceOrder {
 /// A position: <https://docs.alpaca.markets/reference/getallopenpositions>.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Position {
-    /// Symbol.
+    /// Symbol; of coins without the `/` that it has in orders.
     pub symbol: String,
+    /// `us_equity`, `crypto`, ….
+    #[serde(default)]
+    pub asset_class: String,
     /// Units; negative when short.
     #[serde(default, deserialize_with = "amount")]
     pub qty: Option<Decimal>,
@@ -167,6 +170,13 @@ pub struct Position {
     /// `long` or `short`.
     #[serde(default)]
     pub side: String,
+}
+
+impl Position {
+    /// Units, signed; nothing where the venue does not say.
+    pub fn signed(&self) -> Option<Decimal> {
+        self.qty.map(|qty| if self.side == "short" { -qty.abs() } else { qty })
+    }
 }
 
 /// The account: <https://docs.alpaca.markets/reference/getaccount-1>.
@@ -206,7 +216,7 @@ pub struct Activity {
     /// `buy`, `sell` or `sell_short`.
     #[serde(default)]
     pub side: Option<String>,
-    /// Units of the execution.
+    /// Units of the execution; of a booking the units that came (or went, negative).
     #[serde(default, deserialize_with = "amount")]
     pub qty: Option<Decimal>,
     /// Its price.
@@ -221,6 +231,21 @@ pub struct Activity {
     /// The day of an entry that is no trade.
     #[serde(default)]
     pub date: Option<String>,
+    /// When it was booked.
+    #[serde(default)]
+    pub created_at: Option<String>,
+    /// What kind of its type it is: of splits `FSPLIT` (forward), `RSPLIT` (reverse), `USPLIT` (units into their parts).
+    #[serde(default)]
+    pub activity_sub_type: Option<String>,
+    /// The venue's words: `REMOVE, From QTY:-10, To QTY:30, …` and `ADD, …` of the two legs of a split.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What entries of one corporate action share.
+    #[serde(default)]
+    pub group_id: Option<String>,
+    /// `executed`; `canceled` where it was taken back, `pending` where it is to come.
+    #[serde(default)]
+    pub status: Option<String>,
     /// Cash that came (or went, negative).
     #[serde(default, deserialize_with = "amount")]
     pub net_amount: Option<Decimal>,

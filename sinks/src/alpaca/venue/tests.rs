@@ -44,7 +44,8 @@ pub(crate) fn rows(objects: &[Value]) -> RecordBatch {
 }
 
 fn venue(reduce_only: ReduceOnly) -> AlpacaVenue {
-    let access: Access = serde_json::from_value(json!({ "key": "K", "secret": "S" })).unwrap();
+    let access: Access =
+        serde_json::from_value(json!({ "key": "K", "secret": "S", "requests_per_minute": 150 })).unwrap();
     AlpacaVenue::new(Client::new(&access, Duration::from_secs(1), Clock::System).unwrap(), reduce_only, false)
 }
 
@@ -62,7 +63,7 @@ fn encode(venue: &AlpacaVenue, mut object: Value) -> Result<(String, Value), Str
 
 #[test]
 fn each_type_is_written_as_the_documents_do() {
-    let venue = venue(ReduceOnly::Refuse);
+    let venue = venue(ReduceOnly::Check);
     let base =
         json!({ "event": "order", "symbol": "AAPL", "side": "buy", "quantity": 0.1, "time_in_force": "day" });
     let wire = json!({ "symbol": "AAPL", "qty": "0.1", "side": "buy", "time_in_force": "day", "client_order_id": ID });
@@ -77,8 +78,8 @@ fn each_type_is_written_as_the_documents_do() {
         (json!({ "type": "take_profit", "stop": 170 }), json!({ "type": "limit", "limit_price": "170" })),
         (json!({ "type": "stop", "stop": 1e-8 }), json!({ "type": "stop", "stop_price": "0.00000001" })),
         (
-            json!({ "type": "stop_limit", "stop": 10.5, "price": 10, "time_in_force": "gtc", "side": "SELL" }),
-            json!({ "type": "stop_limit", "stop_price": "10.5", "limit_price": "10", "time_in_force": "gtc", "side": "sell" }),
+            json!({ "type": "stop_limit", "stop": 10.5, "price": 10, "time_in_force": "gtc", "side": "SELL", "quantity": 3 }),
+            json!({ "type": "stop_limit", "stop_price": "10.5", "limit_price": "10", "time_in_force": "gtc", "side": "sell", "qty": "3" }),
         ),
         (
             json!({ "type": "trailing_stop", "trail": 2.5, "time_in_force": "ioc" }),
@@ -106,6 +107,46 @@ fn each_type_is_written_as_the_documents_do() {
 }
 
 #[test]
+fn shares_that_are_not_whole_are_asked_for_by_the_day() {
+    for (symbol, quantity, asked, sent) in [
+        ("AAPL", 0.5, "gtc", "day"),
+        ("AAPL", 10.000000001, "gtc", "day"),
+        ("AAPL", 0.5, "day", "day"),
+        ("AAPL", 10.0, "gtc", "gtc"),
+        // The venue's own word on what it does not take.
+        ("AAPL", 0.5, "ioc", "ioc"),
+        ("AAPL", 0.5, "fok", "fok"),
+        ("BTC/USD", 0.5, "gtc", "gtc"),
+    ] {
+        for (order_type, more) in
+            [("market", json!({})), ("limit", json!({ "price": 9 })), ("stop", json!({ "stop": 8 }))]
+        {
+            let mut row = json!({ "event": "order", "symbol": symbol, "side": "sell", "type": order_type, "quantity": quantity,
+                "time_in_force": asked, "reduce_only": true });
+            row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let (_, body) = encode(&venue(ReduceOnly::Check), row).unwrap();
+            assert_eq!(body["time_in_force"], sent, "{symbol} {quantity} {order_type} {asked}");
+        }
+    }
+}
+
+#[test]
+fn an_order_reduces_what_it_does_not_turn() {
+    for (side, quantity, held, fits) in [
+        (Side::Sell, 5, 5, true),
+        (Side::Sell, 4, 5, true),
+        (Side::Sell, 6, 5, false),
+        (Side::Sell, 1, 0, false),
+        (Side::Sell, 1, -5, false),
+        (Side::Buy, 5, -5, true),
+        (Side::Buy, 6, -5, false),
+        (Side::Buy, 1, 5, false),
+    ] {
+        assert_eq!(reduces(side, quantity.into(), held.into()), fits, "{side:?} {quantity} of {held}");
+    }
+}
+
+#[test]
 fn what_alpaca_does_not_have_and_what_makes_no_sense_is_refused() {
     let order = json!({ "event": "order", "symbol": "AAPL", "side": "buy", "type": "market", "quantity": 1 });
     for (more, words) in [
@@ -130,9 +171,11 @@ fn what_alpaca_does_not_have_and_what_makes_no_sense_is_refused() {
         let reason = encode(&venue(ReduceOnly::Refuse), row).unwrap_err();
         assert!(reason.contains(words), "{more}: {reason}");
     }
-    let mut plain = order.clone();
-    plain["reduce_only"] = json!(true);
-    assert!(encode(&venue(ReduceOnly::Plain), plain).is_ok());
+    let mut closing = order.clone();
+    closing["reduce_only"] = json!(true);
+    for sent in [ReduceOnly::Plain, ReduceOnly::Check] {
+        assert!(encode(&venue(sent), closing.clone()).is_ok());
+    }
     // Other rows of `execution` are nobody's business here.
     let others = rows(&[json!({ "event": "fill", "order_id": ID }), json!({ "event": null })]);
     let columns = Columns::plan(&StreamInfo { name: "orders".into(), schema: others.schema() }).unwrap();
