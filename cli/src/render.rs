@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
+pub mod block;
 pub mod component;
+pub mod fields;
 pub mod plan;
 
 /// Whether a stream should be coloured: it is a terminal, and the user has nothing against it.

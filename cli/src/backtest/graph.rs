@@ -55,11 +55,11 @@ pub fn change(spec: &mut Spec, registry: &Registry, wanted: &Change) -> Changed 
     // They speak of sources and sinks that are there no longer.
     spec.tests.clear();
     done.execution = account(spec, wanted, &mut done.problems);
-    // Commands that are on file are part of the history; those that somebody would send now are not.
-    let ended = |n: &&NodeSpec| n.role == Role::Source && (sources::ends(n) || wanted.archive.names(&n.name));
-    let on_file: Vec<String> = spec.nodes.iter().filter(ended).map(|n| n.name.clone()).collect();
+    // Commands that are on file are part of the history, and so are those that the graph itself gives; what somebody would send now is not.
+    let sent = |n: &&NodeSpec| n.role == Role::Source && !sources::ends(n) && !wanted.archive.names(&n.name);
+    let sent: Vec<String> = spec.nodes.iter().filter(sent).map(|n| n.name.clone()).collect();
     for node in spec.nodes.iter_mut().filter(|n| n.kind == EXECUTION && n.role == Role::Operator) {
-        on_paper(node, &wanted.paper, &on_file, &mut done.notes);
+        on_paper(node, &wanted.paper, &sent, &mut done.notes);
     }
     let unknown = wanted
         .keep
@@ -79,11 +79,13 @@ pub fn change(spec: &mut Spec, registry: &Registry, wanted: &Change) -> Changed 
         (Some(_), Some(name)) => spec.node(name).map(market).unwrap_or_default(),
         _ => Vec::new(),
     };
+    // With an unknown account nothing is read at all.
+    let whole = done.problems.is_empty();
     prune(spec, &tapped, &market);
     for node in spec.nodes.iter_mut().filter(|n| n.role == Role::Source) {
         sources::replace(node, registry, wanted, &mut done);
     }
-    for name in wanted.archive.sources.iter().map(|(name, _)| name) {
+    for name in wanted.archive.sources.iter().map(|(name, _)| name).filter(|_| whole) {
         if !spec.nodes.iter().any(|n| n.role == Role::Source && n.name == *name) {
             let names = spec.nodes.iter().filter(|n| n.role == Role::Source).map(|n| n.name.as_str());
             let problem = Problem::new("", format!("--source {name}: the backtest reads no such source"));
@@ -128,16 +130,13 @@ fn account(spec: &Spec, wanted: &Change, problems: &mut Vec<Problem>) -> Option<
 }
 
 /// Puts an account on paper, and cuts it off from what only a live venue sends.
-fn on_paper(node: &mut NodeSpec, paper: &Value, on_file: &[String], notes: &mut Vec<String>) {
+fn on_paper(node: &mut NodeSpec, paper: &Value, sent: &[String], notes: &mut Vec<String>) {
     let mut dropped = Vec::new();
     for with in [&mut node.with, &mut node.written] {
         let Some(with) = with.as_object_mut() else { continue };
         for port in ["reports", "control"] {
             let stays = port == "control"
-                && with
-                    .get(port)
-                    .and_then(Value::as_str)
-                    .is_some_and(|name| on_file.iter().any(|n| n == name));
+                && with.get(port).and_then(Value::as_str).is_some_and(|name| !sent.iter().any(|n| n == name));
             if !stays && let Some(Value::String(name)) = with.shift_remove(port) {
                 dropped.push(name);
             }

@@ -38,6 +38,9 @@ impl std::str::FromStr for Axis {
         if values.is_empty() {
             return Err(bad("no values"));
         }
+        if let Some(twice) = values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
+            return Err(bad(&format!("`{}` stands there twice", twice.1)));
+        }
         Ok(Self { name, values })
     }
 }
@@ -109,7 +112,8 @@ mod tests {
         assert_eq!(values("x=0.1..0.35:0.1"), ["0.1", "0.2", "0.3"]);
         assert_eq!(values("x=-1..1"), ["-1", "0", "1"]);
         assert_eq!(values("every=1m, 5m"), ["1m", "5m"]);
-        for bad in ["n", "=1..2", "n=", "n=2..1", "n=1..2:0", "x=0.1..0.2", "n=a..b", "n=0..1000000"] {
+        for bad in ["n", "=1..2", "n=", "n=2..1", "n=1..2:0", "x=0.1..0.2", "n=4,4", "n=a..b", "n=0..1000000"]
+        {
             assert!(bad.parse::<Axis>().is_err(), "{bad}");
         }
     }

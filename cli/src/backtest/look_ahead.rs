@@ -59,12 +59,25 @@ pub fn check(runner: &Runner, planned: &Planned, count: usize, seed: u64) -> any
     for cut in cuts {
         let short = runner.run(planned, (i64::MIN, cut), ShowProgress::Off)?;
         // In the order of the plan: what comes first is the cause.
+        let mut untils = vec![cut; planned.plan.nodes.len()];
         for node in &planned.plan.nodes {
+            let mut until =
+                node.inputs.iter().filter_map(|edge| untils.get(edge.from)).min().map_or(cut, |u| *u);
+            untils[node.id] = until;
             let (Some((_, all)), Some((_, part))) = (whole.rows.get(&node.name), short.rows.get(&node.name))
             else {
                 continue;
             };
-            match compare(all, part, cut) {
+            let mut part = part.clone();
+            if node.kind == "execution"
+                && let Some(ts) = last_sample(&part)
+            {
+                // Time stands there: what fell due later, by time alone, only the whole history has. What reads it is compared up to it.
+                until = until.min(ts.saturating_add(1));
+                untils[node.id] = until.min(ts);
+                take_last_sample(all, &mut part, until);
+            }
+            match compare(all, &part, until) {
                 Ok(rows) => checked.rows += rows,
                 Err((row, ts, how)) => {
                     checked.findings.push(Finding { node: node.name.clone(), cut, row, ts, how });
@@ -113,6 +126,39 @@ impl SplitMix {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % n.max(1) as u64) as usize
     }
+}
+
+/// When the account's last sample was, if that is its last row.
+fn last_sample(rows: &[RecordBatch]) -> Option<i64> {
+    let last = rows.iter().rev().find(|batch| batch.num_rows() > 0)?;
+    let event = last.column_by_name("event")?;
+    let row = last.num_rows() - 1;
+    (row::text(event, row) == Some("equity")).then(|| row::ts(last)[row])
+}
+
+/// An account is told once more where its history ends, so a shorter one has those rows too: takes them away, and gives their time.
+fn take_last_sample(all: &[RecordBatch], part: &mut [RecordBatch], cut: i64) -> Option<i64> {
+    let before = |batches: &[RecordBatch]| -> usize {
+        batches.iter().map(|batch| row::ts(batch).partition_point(|ts| *ts < cut)).sum()
+    };
+    let mut extra = before(part).checked_sub(before(all)).filter(|rows| *rows > 0)?;
+    let mut at = None;
+    for batch in part.iter_mut().rev() {
+        let rows = row::ts(batch).partition_point(|ts| *ts < cut);
+        let taken = extra.min(rows);
+        let told = batch.slice(rows - taken, taken);
+        let event = told.column_by_name("event")?;
+        if (0..taken).any(|i| !matches!(row::text(event, i), Some("position" | "equity"))) {
+            return None;
+        }
+        at = row::ts(&told).first().copied().or(at);
+        *batch = batch.slice(0, rows - taken);
+        extra -= taken;
+        if extra == 0 {
+            break;
+        }
+    }
+    at
 }
 
 type Differs = (usize, i64, Difference);

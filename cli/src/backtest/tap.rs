@@ -155,9 +155,7 @@ impl PriceWriter {
             // The very first price stays: it is what the benchmark is bought at.
             let bought = prices.len() <= 1;
             match prices.last_mut() {
-                Some(last)
-                    if !bought && last.0.div_euclid(PRICE_GRID_NS) == ts[i].div_euclid(PRICE_GRID_NS) =>
-                {
+                Some(last) if !bought && interval(last.0) == interval(ts[i]) => {
                     *last = (ts[i], value);
                 }
                 _ => prices.push((ts[i], value)),
@@ -165,6 +163,11 @@ impl PriceWriter {
         }
         Ok(())
     }
+}
+
+/// The interval that a time is in: its end is part of it, as of the account's periods.
+fn interval(ts: i64) -> i64 {
+    ts.saturating_sub(1).div_euclid(PRICE_GRID_NS)
 }
 
 #[async_trait]
@@ -190,19 +193,21 @@ mod tests {
         let fields =
             [Field::new("symbol", row::symbol_type(), true), Field::new("price", DataType::Float64, true)];
         let schema = row::stream_schema(&fields.map(Arc::new));
-        let keys = Int32Array::from(vec![Some(0), Some(1), Some(2), None, Some(2)]);
+        let keys = Int32Array::from(vec![Some(0), Some(1), Some(2), None, Some(2), Some(0)]);
         let names = Arc::new(StringArray::from(vec!["SPY", "IBM", "SPY"]));
         let columns: Vec<arrow::array::ArrayRef> = vec![
-            row::ts_array(vec![0, 1, 2, 3, PRICE_GRID_NS]),
-            row::u64_array(vec![1; 5]),
-            row::u64_array((0..5).collect()),
+            row::ts_array(vec![0, 1, 2, 3, PRICE_GRID_NS, PRICE_GRID_NS + 1]),
+            row::u64_array(vec![1; 6]),
+            row::u64_array((0..6).collect()),
             Arc::new(DictionaryArray::new(keys, names)),
-            Arc::new(Float64Array::from(vec![10.0, 99.0, 11.0, 99.0, 12.0])),
+            Arc::new(Float64Array::from(vec![10.0, 99.0, 11.0, 99.0, 12.0, 13.0])),
         ];
         let rows = RecordBatch::try_new(schema.clone(), columns).unwrap();
         let columns = PriceColumns::find(&schema).unwrap();
         let writer = PriceWriter { columns, symbol: "SPY".into(), prices: Arc::default() };
         writer.take(&rows).unwrap();
-        assert_eq!(*writer.prices.lock().unwrap(), [(0, 10.0), (2, 11.0), (PRICE_GRID_NS, 12.0)]);
+        // The price at an interval's end is the interval's last one.
+        let expect = [(0, 10.0), (PRICE_GRID_NS, 12.0), (PRICE_GRID_NS + 1, 13.0)];
+        assert_eq!(*writer.prices.lock().unwrap(), expect);
     }
 }

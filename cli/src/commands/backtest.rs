@@ -76,10 +76,10 @@ pub struct Args {
     #[arg(long, value_name = "NODE")]
     keep: Vec<String>,
     /// Length of the periods that ratios are measured by; default: 1d, with fewer than 20 of them 1h, then 1m
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = period)]
     period: Option<Span>,
     /// Trading days in a year; default: 252, or 365 where weekends are traded
-    #[arg(long, value_name = "DAYS")]
+    #[arg(long, value_name = "DAYS", value_parser = year_days)]
     year_days: Option<f64>,
     /// Runs the graph for each of a variable's values: NAME=A..B[:STEP] or NAME=A,B,C; several make a grid
     #[arg(long, value_name = "NAME=VALUES")]
@@ -91,14 +91,14 @@ pub struct Args {
     #[arg(long, value_name = "FOLDS")]
     walk_forward: Option<Folds>,
     /// Runs again on history that ends at N instants, and fails where any earlier row of any operator changes
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "8", require_equals = true)]
-    look_ahead_check: Option<usize>,
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "8", require_equals = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    look_ahead_check: Option<u16>,
     /// What the instants of the look-ahead check depend on
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Variants that were tried before this one, with other tools or by hand: deflates the Sharpe ratio
-    #[arg(long, value_name = "N", conflicts_with = "sweep")]
-    trials: Option<usize>,
+    #[arg(long, value_name = "N", conflicts_with = "sweep", value_parser = clap::value_parser!(u32).range(1..))]
+    trials: Option<u32>,
     /// Runs of a sweep at once; default: one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -120,6 +120,16 @@ fn time(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("`{text}` is not a time: write 2013-10-07 or 2013-10-07T13:30:00Z"))
 }
 
+fn period(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    if span < Span::from_ns(1_000_000_000) { Err("a period is 1s or longer".into()) } else { Ok(span) }
+}
+
+fn year_days(text: &str) -> Result<f64, String> {
+    let days: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if (1.0..=366.0).contains(&days) { Ok(days) } else { Err("a year has 1 to 366 trading days".into()) }
+}
+
 /// Exit code 1 where the graph has a problem, the run fails, or something knew the future.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let (Some(from), Some(to)) = (args.from, args.to)
@@ -129,8 +139,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut runner = runner(&args)?;
     let points = grid::points(&args.sweep).map_err(anyhow::Error::msg)?;
+    if let Some(axis) =
+        args.sweep.iter().find(|axis| args.vars.sets.iter().any(|(name, _)| *name == axis.name))
+    {
+        bail!("`{}` is given by --set and by --sweep: leave one out", axis.name);
+    }
     if let Some(count) = args.look_ahead_check {
-        let (code, traded) = check(&mut runner, &args, count)?;
+        let (code, traded) = check(&mut runner, &args, count.into())?;
         if code != ExitCode::SUCCESS || !traded {
             return Ok(code);
         }
@@ -156,12 +171,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let Some(plan) = planned(&runner, &best)? else { return Ok(ExitCode::FAILURE) };
     let run = runner.run(&plan, range, args.progress)?;
+    if run.events == 0 {
+        bail!("no source has a row {}: nothing was traded", between(&args));
+    }
     let (account, terms) = sweep::account(&plan, &run, range)?;
     if let Some(symbol) = args.benchmark.as_ref().filter(|_| run.prices.is_empty()) {
         bail!("--benchmark {symbol}: the market data has no prices of it");
     }
     let effort = match args.trials {
-        Some(n) => Some((n, by_chance(&account, &args))),
+        Some(n) => Some((n as usize, by_chance(&account, &args))),
         None => (!trials.is_empty()).then(|| sweep::effort(&trials)),
     };
     let summary = Summary::of(&account, &run.prices, args.periods(), effort);
@@ -185,6 +203,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("{:#}", done.json(&files));
     } else {
         print!("{}", show::text(&summary, &run, &plan.changed.notes));
+        done.account_notes().iter().for_each(|note| println!("\n{note}"));
         if !trials.is_empty() {
             print!("{}", show::sweep(&trials, &args.metric));
         }
@@ -194,6 +213,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("\n{}", out.join("report.html").display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The times that were asked for, in words.
+fn between(args: &Args) -> String {
+    match (args.from.map(report::text::time), args.to.map(report::text::time)) {
+        (Some(from), Some(to)) => format!("from {from} to {to}"),
+        (Some(from), None) => format!("from {from} on"),
+        (None, Some(to)) => format!("before {to}"),
+        (None, None) => "at all".into(),
+    }
 }
 
 fn cores() -> usize {
@@ -260,7 +289,7 @@ fn check(runner: &mut Runner, args: &Args, count: usize) -> anyhow::Result<(Exit
     let checked = look_ahead::check(runner, &plan, count, args.seed)?;
     runner.change.all = false;
     if checked.cuts.is_empty() {
-        bail!("no operator gave a row: there is nothing to check");
+        bail!("no operator gave a row, so there is nothing to check: do the sources have rows?");
     }
     let traded = plan.changed.execution.is_some();
     if args.json && (!traded || !checked.findings.is_empty()) {
@@ -308,7 +337,10 @@ fn walk(
     let folds = folds.over(history).map_err(|why| anyhow::anyhow!("--walk-forward: {why}"))?;
     let walk = walk_forward::run(runner, points, &folds, &args.metric, args.periods(), threads, live)?;
     if walk.folds.iter().all(|f| f.train.is_none()) {
-        bail!("no variant could be run, or none has the figure `{}`", args.metric);
+        bail!(
+            "--walk-forward: in no fold does a variant have the figure `{}`: no variant could be run or none traded; take longer training spans or fewer folds",
+            args.metric
+        );
     }
     Ok(walk)
 }
@@ -329,6 +361,10 @@ impl Done<'_> {
     /// Writes the tables and the report.
     fn write(&self, out: &Path, range: Range, currency: &str) -> anyhow::Result<Vec<PathBuf>> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+        // What an earlier run left is not this one's.
+        for name in ["sweep.parquet", "folds.parquet"] {
+            let _ = std::fs::remove_file(out.join(name));
+        }
         let name = self.plan.changed.execution.as_deref().unwrap_or_default();
         let mut files = Vec::new();
         for (node, (schema, batches)) in &self.run.rows {
@@ -396,8 +432,25 @@ impl Done<'_> {
                 report::text::number(days, 1)
             ));
         }
+        notes.extend(self.account_notes());
         if self.walk.is_some() {
             notes.push("This page is of the graph's own values, in sample; what the walk-forward chose is judged in its section.".into());
+        }
+        notes
+    }
+
+    /// What became of the account that its figures do not say.
+    fn account_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let times = |code: &str| self.account.alerts.get(code).copied().unwrap_or(0);
+        if times("liquidated") > 0 {
+            notes.push(format!(
+                "The account was liquidated ({} times): its equity fell to the maintenance margin, and all positions were closed.",
+                times("liquidated")
+            ));
+        }
+        if times("ruined") > 0 || self.account.curve.last().is_some_and(|last| last.equity <= 0.0) {
+            notes.push("The account is ruined: it has lost more than all that was in it. Figures from returns mean nothing beyond that point.".into());
         }
         notes
     }
@@ -408,6 +461,8 @@ impl Done<'_> {
             "events": self.run.events,
             "summary": self.summary.json(),
             "rejections": self.account.rejections,
+            "alerts": self.account.alerts,
+            "notes": self.account_notes(),
             "files": files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>(),
         });
         if !self.trials.is_empty() {
@@ -429,5 +484,6 @@ mod tests {
         assert_eq!(time("1970-01-02"), Ok(86_400_000_000_000));
         assert_eq!(time("1970-01-01T01:00:00+01:00"), Ok(0));
         assert!(time("yesterday").is_err());
+        assert!(period("0s").is_err() && period("1d").is_ok() && year_days("0").is_err());
     }
 }

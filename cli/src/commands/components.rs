@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use tidemill_engine::problem::nearest;
 use tidemill_engine::registry::{Entry, Registry, Role};
 
+use crate::render::block::Block;
 use crate::render::component as page;
 
 /// Lists the kinds of sources, operators and sinks, or documents one
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The kind to document; left out, all are listed
-    #[arg(value_name = "KIND")]
+    /// The kind to document, or a block of its settings (`execution.risk`); left out, all are listed
+    #[arg(value_name = "KIND[.FIELD…]")]
     kind: Option<String>,
     /// Only those of this role
     #[arg(long, value_enum)]
@@ -51,9 +52,16 @@ impl From<RoleArg> for Role {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let registry = crate::registry::registry();
     let role = args.role.map(Role::from);
-    let entries = chosen(&registry, role, args.kind.as_deref())?;
+    let (kind, path) = match args.kind.as_deref().map(|kind| kind.split_once('.').unwrap_or((kind, ""))) {
+        Some((kind, path)) => (Some(kind), path.trim_end_matches('.')),
+        None => (None, ""),
+    };
+    let entries = chosen(&registry, role, kind)?;
     let mut out = std::io::stdout().lock();
-    match (args.format, args.kind) {
+    if let Some(kind) = kind.filter(|_| !path.is_empty()) {
+        return Ok(write!(out, "{}", inside(&entries, kind, path, args.format)?).map(|()| ExitCode::SUCCESS)?);
+    }
+    match (args.format, kind) {
         (Format::Json, _) => {
             writeln!(out, "{:#}", entries.iter().map(|entry| as_json(entry)).collect::<Value>())?
         }
@@ -64,6 +72,39 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `path` of a kind is, of each role that has it.
+fn inside(entries: &[&Entry], kind: &str, path: &str, format: Format) -> anyhow::Result<String> {
+    let mut wrong = None;
+    let (mut pages, mut blocks) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let mut schemas = vec![(entry.schema)()];
+        if entry.role == Role::Source {
+            schemas.push(tidemill_engine::spec::source_options_schema());
+        }
+        for schema in &schemas {
+            match Block::whole(schema).at(path) {
+                Ok(block) => {
+                    pages.push(block.page(&format!("{kind}.{path}")));
+                    blocks.push(json!({
+                        "kind": kind, "role": entry.role, "path": path, "with": block.schema(),
+                    }));
+                    break;
+                }
+                Err((at, done, step)) => {
+                    wrong.get_or_insert_with(|| at.unknown(kind, done, step));
+                }
+            }
+        }
+    }
+    match (pages.is_empty(), wrong) {
+        (true, Some(wrong)) => bail!(wrong),
+        _ => Ok(match format {
+            Format::Text => pages.join("\n\n"),
+            Format::Json => format!("{:#}\n", Value::from(blocks)),
+        }),
+    }
 }
 
 fn chosen<'a>(
@@ -98,4 +139,29 @@ fn as_json(entry: &Entry) -> Value {
         "inputs": entry.inputs(),
         "with": (entry.schema)(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_looked_up_in_every_role_of_its_kind() {
+        let registry = crate::registry::registry();
+        let page = |kind: &str, path: &str| {
+            let entries = chosen(&registry, None, Some(kind)).unwrap();
+            inside(&entries, kind, path, Format::Text)
+        };
+        assert!(page("execution", "risk.drawdown").unwrap().starts_with("execution.risk.drawdown\n"));
+        // `kafka` is a source and a sink; both have brokers, and only the source is late.
+        assert_eq!(page("kafka", "brokers").unwrap().matches("kafka.brokers\n").count(), 2);
+        assert_eq!(page("kafka", "lateness").unwrap().matches("kafka.lateness\n").count(), 1);
+        let wrong = page("execution", "risk.drawdwon").unwrap_err().to_string();
+        assert!(wrong.ends_with("did you mean `execution.risk.drawdown`?"), "{wrong}");
+        let entries = chosen(&registry, None, Some("execution")).unwrap();
+        let json = inside(&entries, "execution", "sizing", Format::Json).unwrap();
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json[0]["with"]["$ref"], "#/$defs/SizingParams");
+        assert!(json[0]["with"]["$defs"]["SizingParams"]["oneOf"].is_array());
+    }
 }

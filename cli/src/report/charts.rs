@@ -31,7 +31,7 @@ pub fn write(out: &mut String, report: &Report) {
     exposure(out, report);
     rolling(out, returns);
     histogram(out, returns);
-    value_at_risk(out, returns);
+    value_at_risk(out, returns, report.account.start);
     out.push_str("</div>");
     months(out, report);
 }
@@ -174,7 +174,7 @@ fn histogram(out: &mut String, returns: &Returns) {
 }
 
 /// VaR by the returns before each period, against what the period brought.
-fn value_at_risk(out: &mut String, returns: &Returns) {
+fn value_at_risk(out: &mut String, returns: &Returns, start: f64) {
     let n = returns.values.len();
     let window = (n / 4).clamp(VAR_WINDOW_MIN, 250);
     if n < window + 5 {
@@ -182,16 +182,16 @@ fn value_at_risk(out: &mut String, returns: &Returns) {
     }
     let mut test = VarTest::default();
     let (mut limit, mut breaches, mut gains) = (Vec::new(), Vec::new(), Vec::new());
+    // Equity before the period is what the gain is a return of.
+    let mut before = start + returns.gains[..window].iter().sum::<f64>();
     for i in window..n {
-        // Equity before the period is what the gain is a return of.
         let (r, gain) = (returns.values[i], returns.gains[i]);
-        let before = if r != 0.0 { gain / r } else { f64::NAN };
+        let equity = before;
+        before += gain;
         let Some(var) = performance::historical_var(&returns.values[i - window..i], LEVEL) else { continue };
         test.observe(r, var);
         let x = returns.ends[i] as f64;
-        if before.is_finite() {
-            limit.push((x, var * before));
-        }
+        limit.push((x, var * equity));
         if r < var {
             breaches.push((x, gain));
         }

@@ -49,6 +49,28 @@ fn a_row_that_knew_the_next_is_found() {
     assert_eq!(compare(&[batch(&[(1, Some(2.0))])], &more, 3), Err((1, 1, Difference::Extra)));
 }
 
+#[test]
+fn the_last_sample_of_a_shorter_history_is_none_that_knew_the_future() {
+    let account = |rows: &[(i64, &str)]| {
+        let schema = row::stream_schema(&[Arc::new(Field::new("event", DataType::Utf8, true))]);
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            row::ts_array(rows.iter().map(|r| r.0).collect()),
+            row::u64_array(vec![1; rows.len()]),
+            row::u64_array((0..rows.len() as u64).collect()),
+            Arc::new(rows.iter().map(|r| Some(r.1)).collect::<arrow::array::StringArray>()),
+        ];
+        RecordBatch::try_new(schema, columns).unwrap()
+    };
+    let all = [account(&[(1, "order"), (2, "fill"), (9, "equity")])];
+    let mut part = [account(&[(1, "order"), (2, "fill")]), account(&[(3, "position"), (3, "equity")])];
+    assert_eq!((last_sample(&part), last_sample(&all[..0])), (Some(3), None));
+    assert_eq!(take_last_sample(&all, &mut part, 5), Some(3));
+    assert_eq!(compare(&all, &part, 5), Ok(2));
+    let mut knew = [account(&[(1, "order"), (2, "fill"), (3, "order"), (3, "equity")])];
+    assert_eq!(take_last_sample(&all, &mut knew, 5), None);
+    assert_eq!(compare(&all, &knew, 5), Err((2, 3, Difference::Extra)));
+}
+
 /// Gives each row the price of the row after it: what no honest operator can.
 struct Peek;
 
