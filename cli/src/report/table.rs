@@ -90,18 +90,23 @@ pub struct Heat<'a> {
     pub format: fn(f64) -> String,
 }
 
+/// Columns from which on values stand in hover texts only, and not every column's name is shown: there is no room for more.
+const COLUMNS_SHOWN: usize = 16;
+
 impl Heat<'_> {
     /// The table.
     pub fn html(&self) -> String {
         let values =
             || self.rows.iter().flat_map(|r| r.1.iter().flatten().copied()).filter(|v| v.is_finite());
         let most = values().fold(0.0f64, |most, v| most.max(v.abs()));
+        let every = self.columns.len().div_ceil(COLUMNS_SHOWN).max(1);
+        let class = if every > 1 { "heat thin" } else { "heat" };
         let mut out = format!(
-            "<div class=\"scroll\"><table class=\"heat\"><thead><tr><th class=\"l\">{}</th>",
+            "<div class=\"scroll\"><table class=\"{class}\"><thead><tr><th class=\"l\">{}</th>",
             escape(self.corner)
         );
-        for name in &self.columns {
-            let _ = write!(out, "<th>{}</th>", escape(name));
+        for (i, name) in self.columns.iter().enumerate() {
+            let _ = write!(out, "<th>{}</th>", if i % every == 0 { escape(name) } else { String::new() });
         }
         out.push_str("</tr></thead><tbody>");
         for (name, row) in &self.rows {
@@ -117,10 +122,11 @@ impl Heat<'_> {
                 let column = self.columns.get(i).map_or("", String::as_str);
                 let _ = write!(
                     out,
-                    "<td style=\"background:rgba({colour},{strength:.2})\" title=\"{}, {}: {2}\">{2}</td>",
+                    "<td style=\"background:rgba({colour},{strength:.2})\" title=\"{}, {}: {}\">{}</td>",
                     escape(name),
                     escape(column),
-                    escape(&text)
+                    escape(&text),
+                    if every > 1 { String::new() } else { escape(&text) }
                 );
             }
             out.push_str("</tr>");
