@@ -79,7 +79,8 @@ fn main() {
     let columns = Columns::plan(&StreamInfo { name: "trade".into(), schema: plan.schema.clone() })
         .expect("a sink can read it");
     let access: Access =
-        serde_json::from_value(json!({ "key": "none", "secret": "none" })).expect("these are keys");
+        serde_json::from_value(json!({ "requests_per_minute": 150, "key": "none", "secret": "none" }))
+            .expect("these are keys");
     let client =
         Client::new(&access, Duration::from_secs(1), Clock::System).expect("a client needs no network");
     let venue = AlpacaVenue::new(client, ReduceOnly::Plain, false);
