@@ -13,7 +13,10 @@ FEATURES = $$(scripts/setup --features)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-demo: build ## build, then run the demo: no server needed
+# Tidemill's own crates without optimisation: the demo does not need it, and `make test` builds them anew.
+demo: ## build the binary alone, then run the demo: no server needed
+	@scripts/setup
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo build --package tidemill-cli --locked $(FEATURES)
 	@"$(CARGO_TARGET_DIR)/debug/tidemill" demo
 
 build: ## the tidemill binary, quickly

@@ -6,6 +6,7 @@
 //! PCG stream per [`market::BLOCK`] rows, so a position is the market at the start of its block and
 //! going on costs at most one block. No clock touches the rows; `pace` only delays them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringDictionaryBuilder};
@@ -35,7 +36,8 @@ use market::{Event, Market};
 /// sources:
 ///   trades:
 ///     kind: sim_market
-///     with: { seed: 7, symbols: [AAPL, MSFT], rate: 50, duration: 1h }
+///     with:
+///       { seed: 7, symbols: [SPY, EURUSD], price: 470, rate: 50, duration: 1h, instruments: { EURUSD: { price: 1.08, tick: 0.00001 } } }
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -66,6 +68,8 @@ pub struct Params {
     pub spread: f64,
     /// What the market can be like; a symbol starts in the first and wanders among them.
     pub regimes: Vec<Regime>,
+    /// What is different for some of the symbols, by name.
+    pub instruments: BTreeMap<String, Instrument>,
     /// Which events become rows.
     pub emit: Emit,
     /// How fast rows come: `max`, `realtime`, or so many times real time (`10x`).
@@ -98,9 +102,32 @@ impl Default for Params {
                 regime("trending", 0.02, 0.4, 10),
                 regime("volatile", 0.06, 0.0, 5),
             ],
+            instruments: BTreeMap::new(),
             emit: Emit::Trades,
             pace: "max".into(),
         }
+    }
+}
+
+/// How one symbol trades, where it differs from the market's `price`, `tick`, `lot` and `spread`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instrument {
+    /// Its price at the start.
+    pub price: Option<f64>,
+    /// Its prices are multiples of this.
+    pub tick: Option<f64>,
+    /// Its sizes are multiples of this.
+    pub lot: Option<f64>,
+    /// Distance between its bid and ask, as a share of the price.
+    pub spread: Option<f64>,
+    /// It moves this many times as far as the regime says: 0.3 for a currency pair, 2 for a coin.
+    pub volatility: f64,
+}
+
+impl Default for Instrument {
+    fn default() -> Self {
+        Self { price: None, tick: None, lot: None, spread: None, volatility: 1.0 }
     }
 }
 
@@ -159,6 +186,10 @@ impl SourceKind for SimMarket {
             Some(n) => (0..n.min(SYMBOLS_MAX + 1)).map(|i| format!("S{i:04}")).collect(),
             None => params.symbols.clone(),
         };
+        for name in params.instruments.keys().filter(|name| !symbols.contains(*name)) {
+            let problem = Problem::new(format!("instruments.{name}"), format!("the market has no symbol `{name}`"));
+            problems.push(problem.hint_names(name, symbols.iter().map(String::as_str)));
+        }
         let mut check = |ok: bool, path: &str, reason: &str| {
             if !ok {
                 problems.push(Problem::new(path, reason));
@@ -174,18 +205,19 @@ impl SourceKind for SimMarket {
             "rate",
             "is not a number of events per second above 0",
         );
-        check(positive(params.price), "price", "is not a price above 0");
-        check(
-            positive(params.tick) && params.tick <= params.price,
-            "tick",
-            "is not above 0 and at most the price",
-        );
-        check(positive(params.lot), "lot", "is not a size above 0");
-        check(
-            params.spread >= 0.0 && params.spread < 0.5,
-            "spread",
-            "is not a share of the price from 0 to 0.5",
-        );
+        let of_market = (String::new(), Instrument::default());
+        let of_symbols = params.instruments.iter().map(|(n, own)| (format!("instruments.{n}."), own.clone()));
+        for (path, own) in std::iter::once(of_market).chain(of_symbols) {
+            let price = own.price.unwrap_or(params.price);
+            let tick = own.tick.unwrap_or(params.tick);
+            let spread = own.spread.unwrap_or(params.spread);
+            let at = |field: &str| format!("{path}{field}");
+            check(positive(price), &at("price"), "is not a price above 0");
+            check(positive(tick) && tick <= price, &at("tick"), "is not above 0 and at most the price");
+            check(positive(own.lot.unwrap_or(params.lot)), &at("lot"), "is not a size above 0");
+            check((0.0..0.5).contains(&spread), &at("spread"), "is not a share of the price from 0 to 0.5");
+            check((0.0..=100.0).contains(&own.volatility), &at("volatility"), "is not a factor from 0 to 100");
+        }
         check(
             !params.regimes.is_empty() && params.regimes.len() <= 64,
             "regimes",
@@ -397,8 +429,8 @@ impl Source for SimSource {
             return Ok(());
         }
         let market = match cx.restored.get(&0) {
-            None => Market::new(&self.params, self.symbols.len(), self.start),
-            Some(position) => Market::restore(&self.params, self.symbols.len(), position).map_err(|e| {
+            None => Market::new(&self.params, &self.symbols, self.start),
+            Some(position) => Market::restore(&self.params, &self.symbols, position).map_err(|e| {
                 ConnectorError::fatal(
                     "cannot go on from the checkpoint: the market's position is not readable",
                     e,

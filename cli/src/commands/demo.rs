@@ -179,14 +179,33 @@ fn show_signals(address: &str, stop: &CancellationToken) -> anyhow::Result<usize
         let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
         count += 1;
         println!(
-            "{:<20} {:<8} {:<5} {:>12.4} {:>7.1} {:>10.4}",
+            "{:<20} {:<8} {:<5} {:>12} {:>7.1} {:>10}",
             text("ts").chars().take(19).collect::<String>(),
             text("symbol"),
             text("side"),
-            number("close"),
+            digits(number("close"), 6),
             number("rsi"),
-            number("macd_hist"),
+            digits(number("macd_hist"), 2),
         );
     }
     Ok(count)
+}
+
+/// A number with this many significant digits, and at least two decimals: 60123.00, 1.08314.
+fn digits(value: f64, significant: i32) -> String {
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let decimals = (significant - 1 - magnitude).clamp(2, 9) as usize;
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digits;
+
+    #[test]
+    fn prices_of_every_size_show_what_moves() {
+        let shown = [60123.0, 470.5, 1.083142, -0.000012345, 0.0].map(|v| digits(v, 6));
+        assert_eq!(shown, ["60123.00", "470.500", "1.08314", "-0.000012345", "0.00000"]);
+        assert_eq!(digits(f64::NAN, 2), "NaN");
+    }
 }

@@ -46,6 +46,37 @@ struct Symbol {
     up: bool,
 }
 
+/// A value on a grid of steps: 100.07, not 100.07000000000001.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    step: f64,
+    /// Steps in 1, where that is a whole number.
+    per_unit: Option<f64>,
+}
+
+impl Grid {
+    fn new(step: f64) -> Self {
+        let per_unit = (1.0 / step).round();
+        let whole = ((1.0 / step - per_unit).abs() < 1e-6 && per_unit >= 1.0).then_some(per_unit);
+        Self { step, per_unit: whole }
+    }
+
+    fn at(self, steps: f64) -> f64 {
+        self.per_unit.map_or(steps * self.step, |n| steps / n)
+    }
+}
+
+/// How one symbol trades.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    first_price: f64,
+    price: Grid,
+    size: Grid,
+    half_spread: f64,
+    /// Moves are this many times those of the regime.
+    volatility: f64,
+}
+
 /// What a regime means per event.
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -60,11 +91,7 @@ pub struct Market {
     emit: Emit,
     steps: Vec<Step>,
     gap_ns: f64,
-    first_price: f64,
-    tick: f64,
-    ticks_per_unit: Option<f64>,
-    lot: f64,
-    half_spread: f64,
+    terms: Vec<Terms>,
     row: u64,
     ts: i64,
     symbols: Vec<Symbol>,
@@ -87,8 +114,8 @@ struct Stored {
 }
 
 impl Market {
-    /// A market of `n` symbols that opens at `start`.
-    pub fn new(params: &Params, n: usize, start: i64) -> Self {
+    /// A market of these symbols that opens at `start`.
+    pub fn new(params: &Params, names: &[String], start: i64) -> Self {
         let steps = params.regimes.iter().map(|r| {
             let per_day = params.rate * DAY_S;
             let lasts_s = r.lasts.ns() as f64 / 1e9;
@@ -98,20 +125,26 @@ impl Market {
                 leave: (1.0 / (params.rate * lasts_s)).min(1.0),
             }
         });
-        let per_unit = (1.0 / params.tick).round();
-        let symbols = vec![Symbol { price: params.price, regime: 0, up: true }; n];
+        let n = names.len();
+        let terms = names.iter().map(|name| {
+            let own = params.instruments.get(name).cloned().unwrap_or_default();
+            Terms {
+                first_price: own.price.unwrap_or(params.price),
+                price: Grid::new(own.tick.unwrap_or(params.tick)),
+                size: Grid::new(own.lot.unwrap_or(params.lot)),
+                half_spread: own.spread.unwrap_or(params.spread) / 2.0,
+                volatility: own.volatility,
+            }
+        });
+        let terms: Vec<Terms> = terms.collect();
+        let symbols: Vec<Symbol> =
+            terms.iter().map(|t| Symbol { price: t.first_price, regime: 0, up: true }).collect();
         Self {
             seed: params.seed,
             emit: params.emit,
             steps: steps.collect(),
             gap_ns: 1e9 / (params.rate * n as f64),
-            first_price: params.price,
-            tick: params.tick,
-            // 100.07, not 100.07000000000001.
-            ticks_per_unit: ((1.0 / params.tick - per_unit).abs() < 1e-6 && per_unit >= 1.0)
-                .then_some(per_unit),
-            lot: params.lot,
-            half_spread: params.spread / 2.0,
+            terms,
             row: 0,
             ts: start,
             block: (start, symbols.clone()),
@@ -121,12 +154,13 @@ impl Market {
     }
 
     /// Goes on from a position.
-    pub fn restore(params: &Params, n: usize, position: &Value) -> Result<Self, String> {
+    pub fn restore(params: &Params, names: &[String], position: &Value) -> Result<Self, String> {
+        let n = names.len();
         let stored: Stored = serde_json::from_value(position.clone()).map_err(|e| e.to_string())?;
         if stored.prices.len() != n || stored.regimes.len() != n {
             return Err(format!("it has {} symbols, the graph has {n}", stored.prices.len()));
         }
-        let mut market = Self::new(params, n, stored.ts);
+        let mut market = Self::new(params, names, stored.ts);
         for ((symbol, bits), regime) in market.symbols.iter_mut().zip(&stored.prices).zip(&stored.regimes) {
             symbol.price = f64::from_bits(*bits);
             symbol.regime = (regime / 2).min(market.steps.len() as u8 - 1);
@@ -175,7 +209,7 @@ impl Market {
         let wait: f64 = Exp1.sample(rng);
         self.ts = self.ts.saturating_add((wait * self.gap_ns) as i64);
         let i = ((u64::from(rng.random::<u32>()) * self.symbols.len() as u64) >> 32) as usize;
-        let symbol = &mut self.symbols[i];
+        let (symbol, terms) = (&mut self.symbols[i], self.terms[i]);
         let regime = self.steps[symbol.regime as usize];
         if rng.random::<f64>() < regime.leave {
             let others = self.steps.len().max(2) as u32 - 1;
@@ -185,9 +219,9 @@ impl Market {
         }
         let noise: f64 = StandardNormal.sample(rng);
         let drift = if symbol.up { regime.drift } else { -regime.drift };
-        symbol.price *= 1.0 + (drift + regime.volatility * noise).clamp(-0.5, 0.5);
+        symbol.price *= 1.0 + (terms.volatility * (drift + regime.volatility * noise)).clamp(-0.5, 0.5);
         // Far from home a price turns back, so that a long run neither vanishes nor overflows.
-        let (low, high) = (self.first_price / PRICE_FACTOR_MAX, self.first_price * PRICE_FACTOR_MAX);
+        let (low, high) = (terms.first_price / PRICE_FACTOR_MAX, terms.first_price * PRICE_FACTOR_MAX);
         if symbol.price < low || symbol.price > high {
             symbol.price = symbol.price.clamp(low, high);
             symbol.up = symbol.price == low;
@@ -202,13 +236,13 @@ impl Market {
         let is_buy = bits & 4 != 0;
         let mut size = || {
             let draw: f64 = Exp1.sample(rng);
-            (1.0 + (draw * 10.0).floor()) * self.lot
+            terms.size.at(1.0 + (draw * 10.0).floor())
         };
         let (size, other_size) = (size(), size());
-        let mid_ticks = mid / self.tick;
-        let bid = (mid_ticks * (1.0 - self.half_spread)).floor().max(1.0);
-        let ask = (mid_ticks * (1.0 + self.half_spread)).ceil().max(bid + 1.0);
-        let price = |ticks: f64| self.ticks_per_unit.map_or(ticks * self.tick, |n| ticks / n);
+        let mid_ticks = mid / terms.price.step;
+        let bid = (mid_ticks * (1.0 - terms.half_spread)).floor().max(1.0);
+        let ask = (mid_ticks * (1.0 + terms.half_spread)).ceil().max(bid + 1.0);
+        let price = |ticks: f64| terms.price.at(ticks);
         Event {
             ts: self.ts,
             symbol: i,

@@ -92,3 +92,39 @@ async fn problems_are_all_named() {
     let paths: Vec<&str> = problems.iter().map(|p| p.split(':').next().unwrap()).collect();
     assert_eq!(paths, ["symbols", "end", "rate", "tick", "regimes", "pace"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instrument_has_a_price_a_tick_and_a_lot_of_its_own() {
+    let instruments = json!({
+        "EURUSD": {"price": 1.08, "tick": 0.00001, "lot": 1000, "volatility": 0.1},
+        "BTC": {"price": 60000, "lot": 0.001}
+    });
+    let with = json!({"symbols": ["BTC", "EURUSD", "SPY"], "price": 470, "rows": 3000, "instruments": instruments});
+    let rows = read_source(&plan(with).await.unwrap().source, &columns(Emit::Trades), Drive::default())
+        .await
+        .unwrap()
+        .remove(&0)
+        .unwrap()
+        .rows;
+    let symbols = arrow::compute::cast(rows.column_by_name("symbol").unwrap(), &DataType::Utf8).unwrap();
+    let value = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().values().to_vec();
+    for ((symbol, price), size) in symbols.as_string::<i32>().iter().zip(value("price")).zip(value("size")) {
+        let (first, per_unit, lots) = match symbol.unwrap() {
+            "BTC" => (60_000.0, 100.0, size * 1000.0),
+            "EURUSD" => (1.08, 100_000.0, size / 1000.0),
+            _ => (470.0, 100.0, size),
+        };
+        assert!((price / first - 1.0_f64).abs() < 0.1, "{symbol:?} at {price}");
+        assert_eq!((price * per_unit).round() / per_unit, price, "{symbol:?}");
+        assert!((lots - lots.round()).abs() < 1e-9 && lots >= 1.0, "{symbol:?}: {size}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_instruments_are_refused_by_their_place() {
+    let of = |own: serde_json::Value| json!({"symbols": ["SPY"], "instruments": own});
+    let unknown = plan(of(json!({"SPX": {}}))).await.err().unwrap().join("; ");
+    assert!(unknown.contains("instruments.SPX") && unknown.contains("SPY"), "{unknown}");
+    let tick = plan(of(json!({"SPY": {"price": 1, "tick": 2}}))).await.err().unwrap().join("; ");
+    assert!(tick.contains("instruments.SPY.tick"), "{tick}");
+}
