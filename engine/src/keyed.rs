@@ -13,6 +13,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::keys::{GROUPS, KeyReader, Keys};
 use crate::operator::{OperatorError, State};
 
+mod expiring;
+
+pub use expiring::ExpiringState;
+
 /// States by slot.
 pub trait SlotStore: Send {
     /// Makes room for `slots` slots; new ones hold the initial state.
@@ -49,10 +53,14 @@ pub struct KeyedState<C> {
     store: C,
     slots: Vec<u32>,
     snapshot: Option<Snapshot>,
+    /// How many snapshots have begun.
+    epoch: u32,
 }
 
 #[derive(Debug)]
 struct Snapshot {
+    /// Its number.
+    epoch: u32,
     /// Slots below this existed when it began.
     slots: u32,
     /// The next group to encode: those before have been.
@@ -80,7 +88,8 @@ impl Snapshot {
     /// A group as it was when the snapshot began: each key and its state behind their lengths.
     fn encode<C: SlotStore>(&self, keys: &Keys, store: &C, group: u16) -> Vec<u8> {
         let mut out = Vec::new();
-        for slot in keys.in_group(group).iter().filter(|slot| **slot < self.slots) {
+        let of_it = |slot: u32| slot < self.slots && !keys.ended_before(slot, self.epoch);
+        for slot in keys.in_group(group).iter().filter(|slot| of_it(**slot)) {
             let key = keys.key(*slot);
             out.extend_from_slice(&(key.len() as u32).to_le_bytes());
             out.extend_from_slice(key);
@@ -106,7 +115,7 @@ impl Snapshot {
 impl<C: SlotStore> KeyedState<C> {
     /// No keys yet; they come from the columns at `by` of `schema`.
     pub fn new(by: Vec<usize>, schema: &Schema, store: C) -> Self {
-        Self { keys: Keys::new(by, schema), store, slots: Vec::new(), snapshot: None }
+        Self { keys: Keys::new(by, schema), store, slots: Vec::new(), snapshot: None, epoch: 0 }
     }
 
     /// Finds every row's slot and makes the batch's states ready to be changed. The slots and the
@@ -168,8 +177,14 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], OperatorError> {
 impl<C: SlotStore> State for KeyedState<C> {
     fn begin(&mut self) {
         let slots = self.keys.len();
-        self.snapshot =
-            Some(Snapshot { slots: slots as u32, next: 0, saved: vec![0; slots], bytes: Vec::new() });
+        self.epoch += 1;
+        self.snapshot = Some(Snapshot {
+            epoch: self.epoch,
+            slots: slots as u32,
+            next: 0,
+            saved: vec![0; slots],
+            bytes: Vec::new(),
+        });
     }
 
     fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>> {
@@ -203,7 +218,7 @@ impl<C: SlotStore> State for KeyedState<C> {
     }
 
     fn keys(&self) -> usize {
-        self.keys.len()
+        self.keys.live()
     }
 }
 

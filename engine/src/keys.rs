@@ -209,6 +209,10 @@ pub struct Keys {
     ends: Vec<usize>,
     groups: Vec<u16>,
     by_group: Vec<Vec<u32>>,
+    /// By slot, once a key has been forgotten: 0 for a live one, else one more than the epoch of its end.
+    ended: Vec<u32>,
+    /// Slots whose key has been forgotten.
+    forgotten: usize,
 }
 
 impl Keys {
@@ -223,12 +227,67 @@ impl Keys {
             ends: Vec::new(),
             groups: Vec::new(),
             by_group: vec![Vec::new(); GROUPS as usize],
+            ended: Vec::new(),
+            forgotten: 0,
         }
     }
 
-    /// How many keys there are.
+    /// No keys, read from the same columns.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            reader: self.reader.clone(),
+            types: self.types.clone(),
+            table: HashTable::new(),
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            groups: Vec::new(),
+            by_group: vec![Vec::new(); GROUPS as usize],
+            ended: Vec::new(),
+            forgotten: 0,
+        }
+    }
+
+    /// How many slots there are.
     pub fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    /// How many keys there are: slots whose key has not been forgotten.
+    pub fn live(&self) -> usize {
+        self.ends.len() - self.forgotten
+    }
+
+    /// Slots whose key has been forgotten.
+    pub(crate) fn forgotten(&self) -> usize {
+        self.forgotten
+    }
+
+    /// Whether the key of a slot was forgotten before `epoch`.
+    pub(crate) fn ended_before(&self, slot: u32, epoch: u32) -> bool {
+        self.ended.get(slot as usize).is_some_and(|ended| *ended > 0 && *ended <= epoch)
+    }
+
+    /// Whether a slot still stands for its key.
+    pub(crate) fn is_live(&self, slot: u32) -> bool {
+        self.ended.get(slot as usize).is_none_or(|ended| *ended == 0)
+    }
+
+    /// Lets the key of a live slot go, in `epoch`: the key's next row gets another slot.
+    pub(crate) fn forget(&mut self, slot: u32, epoch: u32) {
+        let h = hash(self.key(slot));
+        if let Ok(entry) = self.table.find_entry(h, |other| *other == slot) {
+            entry.remove();
+        }
+        self.ended.resize(self.ends.len(), 0);
+        self.ended[slot as usize] = epoch.saturating_add(1);
+        self.forgotten += 1;
+    }
+
+    /// Gives the key of a live slot another slot, in `epoch`.
+    pub(crate) fn renew(&mut self, slot: u32, epoch: u32) -> u32 {
+        let key = self.key(slot).to_vec();
+        self.forget(slot, epoch);
+        self.slot(&key)
     }
 
     /// Whether there are none.

@@ -1,6 +1,6 @@
 //! `crossover`: a row when a signal changes, and none while it stays.
 //!
-//! Time: rows keep their `ts`. State: the last side, or the last value, a key.
+//! Time: rows keep their `ts`. State: the last side, or the last value, a key; with `ttl` only of keys that live.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use tidemill_engine::component::{
     Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
 };
-use tidemill_engine::keyed::KeyedState;
+use tidemill_engine::duration::Span;
+use tidemill_engine::keyed::ExpiringState;
 use tidemill_engine::keys::{KeyReader, is_key_type};
 use tidemill_engine::operator::{Operator, OperatorError, Output, State};
 use tidemill_engine::problem::Problem;
@@ -64,6 +65,9 @@ pub struct Params {
     /// Whether a key's first row is let through.
     #[serde(default)]
     pub initial: bool,
+    /// Event time after which a key without rows is forgotten: its next row is its first again. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Span>,
 }
 
 /// A column or a list of them.
@@ -113,6 +117,10 @@ impl OperatorKind for Crossover {
         } else if params.name.is_some() {
             problems.push(Problem::new("as", "`on` adds no column").hint("leave `as` out"));
         }
+        let ttl_ns = crate::ttl::ns(params.ttl).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -124,12 +132,12 @@ impl OperatorKind for Crossover {
             passes: schema.fields().iter().map(|f| (f.name().clone(), f.name().clone())).collect(),
             build: Arc::new(move || match &signal {
                 Signal::Change { floats, keys } => {
-                    let state = KeyedState::new(by.clone(), &schema, Vec::new());
+                    let state = ExpiringState::new(by.clone(), &schema, ttl_ns, Vec::new);
                     let (floats, reader) = (floats.clone(), KeyReader::new(keys.clone()));
                     Box::new(Change { floats, reader, initial, state })
                 }
                 signal => {
-                    let state = KeyedState::new(by.clone(), &schema, Vec::new());
+                    let state = ExpiringState::new(by.clone(), &schema, ttl_ns, Vec::new);
                     Box::new(Cross { signal: signal.clone(), initial, state })
                 }
             }),
@@ -192,7 +200,7 @@ struct Cross {
     signal: Signal,
     initial: bool,
     /// The side a key is on; 0 before its first row.
-    state: KeyedState<Vec<i8>>,
+    state: ExpiringState<Vec<i8>>,
 }
 
 impl Operator for Cross {
@@ -235,6 +243,10 @@ impl Operator for Cross {
         Ok(())
     }
 
+    fn advance(&mut self, watermark: i64, _: &mut Output) -> Result<(), OperatorError> {
+        self.state.expire(watermark)
+    }
+
     fn state(&mut self) -> Option<&mut dyn State> {
         Some(&mut self.state)
     }
@@ -246,7 +258,7 @@ struct Change {
     reader: KeyReader,
     initial: bool,
     /// The last values of a key, encoded; empty before its first row.
-    state: KeyedState<Vec<Box<[u8]>>>,
+    state: ExpiringState<Vec<Box<[u8]>>>,
 }
 
 impl Change {
@@ -304,6 +316,10 @@ impl Operator for Change {
         }
         out.push(filter_record_batch(&batch, &BooleanArray::from(kept))?);
         Ok(())
+    }
+
+    fn advance(&mut self, watermark: i64, _: &mut Output) -> Result<(), OperatorError> {
+        self.state.expire(watermark)
     }
 
     fn state(&mut self) -> Option<&mut dyn State> {
@@ -396,6 +412,40 @@ mod tests {
                 check(&planned(with), &[ticks(&rows)], expect, seed);
             }
         }
+    }
+
+    #[test]
+    fn a_key_that_was_silent_for_its_time_to_live_has_no_side() {
+        for seed in 0..150 {
+            let rows = random(&mut Rng(seed));
+            let mut expect = Vec::new();
+            for symbol in ["A", "B", "C"] {
+                let (mut side, mut last) = ("", i64::MIN);
+                for (i, tick) in rows.iter().enumerate().filter(|(_, r)| r.1 == symbol) {
+                    if tick.0.saturating_sub(last) > 5 {
+                        side = "";
+                    }
+                    last = tick.0;
+                    let (Some(fast), Some(slow)) = (tick.2, tick.3) else { continue };
+                    let now = if fast > slow {
+                        "BUY"
+                    } else if slow > fast {
+                        "SELL"
+                    } else {
+                        side
+                    };
+                    if now != side && !side.is_empty() {
+                        expect.push(format!("{},{now}", text(i, tick)));
+                    }
+                    side = now;
+                }
+            }
+            let with = json!({"by": ["symbol"], "fast": "fast", "slow": "slow", "ttl": "5ns"});
+            check(&planned(with), &[ticks(&rows)], expect, seed);
+        }
+        let with = json!({"by": ["symbol"], "fast": "fast", "slow": "slow", "ttl": "0s"});
+        let problems = plan::<Crossover>(with, &[ticks(&[]).schema()]).err().unwrap();
+        assert_eq!(problems, ["ttl: is not above 0 (write `7d`, or leave it out to keep every key)"]);
     }
 
     #[test]

@@ -75,7 +75,8 @@ use serde_json::{Map, Value};
 use tidemill_engine::component::{
     Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
 };
-use tidemill_engine::keyed::{KeyedState, SlotStore};
+use tidemill_engine::duration::Span;
+use tidemill_engine::keyed::{ExpiringState, SlotStore};
 use tidemill_engine::operator::{Operator, OperatorError, Output, State};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
@@ -118,6 +119,10 @@ pub struct Params {
     /// Which columns stand for `open`, `high`, `low`, `close` and `volume`.
     #[serde(default)]
     pub columns: Map<String, Value>,
+    /// Event time after which a key without rows is forgotten: its next row starts over, with indicators that are not
+    /// warm. Default: never. State then follows the keys that live, not all that ever were.
+    #[serde(default)]
+    pub ttl: Option<Span>,
 }
 
 /// The most indicators of one operator.
@@ -153,6 +158,10 @@ impl OperatorKind for Indicators {
             problems.push(Problem::new("add", reason).hint("`add: { rsi: {} }`, say"));
         }
         check_roles("columns", &params.columns, &mut problems);
+        let ttl_ns = crate::ttl::ns(params.ttl).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let mut fields: Vec<Arc<Field>> = input.user_columns().cloned().collect();
         let mut reads: Vec<usize> = Vec::new();
         let mut studies = Vec::new();
@@ -189,10 +198,14 @@ impl OperatorKind for Indicators {
             ordered: true,
             passes,
             build: Arc::new(move || {
-                let banks = studies.iter().map(|study| {
-                    study.spec.build(&study.params).expect("the plan has built it with these parameters")
-                });
-                let state = KeyedState::new(by.clone(), &input, Banks(banks.collect()));
+                let of_state = studies.clone();
+                let banks = move || {
+                    let bank = |study: &Study| {
+                        study.spec.build(&study.params).expect("the plan has built it with these parameters")
+                    };
+                    Banks(of_state.iter().map(bank).collect())
+                };
+                let state = ExpiringState::new(by.clone(), &input, ttl_ns, banks);
                 Box::new(Adder { reads: reads.clone(), studies: studies.clone(), state })
             }),
         })
@@ -324,7 +337,7 @@ impl SlotStore for Banks {
 struct Adder {
     reads: Vec<usize>,
     studies: Vec<Study>,
-    state: KeyedState<Banks>,
+    state: ExpiringState<Banks>,
 }
 
 impl Operator for Adder {
@@ -345,6 +358,10 @@ impl Operator for Adder {
         }
         out.push(RecordBatch::try_new(out.schema().clone(), columns)?);
         Ok(())
+    }
+
+    fn advance(&mut self, watermark: i64, _: &mut Output) -> Result<(), OperatorError> {
+        self.state.expire(watermark)
     }
 
     fn state(&mut self) -> Option<&mut dyn State> {
@@ -422,6 +439,23 @@ mod operator_tests {
             }
             check(&plan, &[trade_stream(&trades)], expect, seed);
         }
+    }
+
+    #[test]
+    fn a_key_that_was_silent_for_its_time_to_live_starts_over() {
+        let row =
+            |ts: i64, seq: u64, price| crate::check::Trade { ts, seq, symbol: "A", price, size: Some(1.0) };
+        let rows = [(0, 1.0), (10, 2.0), (21, 3.0), (22, 4.0), (32, 5.0), (50, 6.0)];
+        let rows: Vec<_> = rows.iter().enumerate().map(|(i, (ts, p))| row(*ts, i as u64, Some(*p))).collect();
+        let with = json!({"by": ["symbol"], "ttl": "10ns", "add": {"sma": {"period": 2, "column": "price"}}});
+        let plan = plan::<Indicators>(with, &[trade_stream(&rows).schema()]).unwrap();
+        let means = ["null", "1.5", "null", "3.5", "4.5", "null"];
+        let expect = crate::check::rows(&trade_stream(&rows))
+            .iter()
+            .zip(means)
+            .map(|(r, m)| format!("{r},{m}"))
+            .collect();
+        check(&plan, &[trade_stream(&rows)], expect, 1);
     }
 
     #[test]

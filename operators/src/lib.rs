@@ -17,6 +17,7 @@ pub mod execution;
 pub mod indicators;
 pub mod risk;
 pub mod select;
+mod ttl;
 pub mod union;
 
 /// Adds every operator kind.

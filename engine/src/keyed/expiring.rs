@@ -1,0 +1,159 @@
+//! Keyed state that ends: a key without a row for longer than `ttl` of event time starts over.
+//!
+//! Whether a key has expired follows from its rows alone: a row whose `ts` is more than `ttl` after the key's previous
+//! row finds the initial state. So the output depends on neither batches, workers nor the watermark. The watermark only
+//! decides when memory is freed: once it is more than `ttl` past a key's last row, every later row would start over
+//! anyway. Memory: at most twice the keys seen within about 1.25 `ttl`, besides a thousand.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+
+use super::{KeyedState, SlotStore};
+use crate::operator::{END, OperatorError, State};
+use crate::row;
+
+/// Expired slots that are kept whatever their share.
+const SLACK: usize = 1024;
+/// A slot that has had no row.
+const NEVER: i64 = i64::MIN;
+
+/// States by slot with the time of each slot's last row, where keys expire.
+struct Aged<C> {
+    states: C,
+    last: Option<Vec<i64>>,
+}
+
+impl<C: SlotStore> SlotStore for Aged<C> {
+    fn reserve(&mut self, slots: usize) {
+        self.states.reserve(slots);
+        if let Some(last) = &mut self.last
+            && last.len() < slots
+        {
+            last.resize(slots, NEVER);
+        }
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        if let Some(last) = &self.last {
+            out.extend_from_slice(&last[slot as usize].to_le_bytes());
+        }
+        self.states.encode(slot, out);
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &[u8]) -> Result<(), OperatorError> {
+        let Some(last) = &mut self.last else { return self.states.decode(slot, bytes) };
+        let cut = || OperatorError::State("the time of a key's last row is cut short".into());
+        let (ts, rest) = bytes.split_first_chunk::<8>().ok_or_else(cut)?;
+        last[slot as usize] = i64::from_le_bytes(*ts);
+        self.states.decode(slot, rest)
+    }
+}
+
+/// [`KeyedState`] whose keys may expire.
+pub struct ExpiringState<C> {
+    state: KeyedState<Aged<C>>,
+    make: Box<dyn Fn() -> C + Send>,
+    ttl_ns: i64,
+    /// The watermark at which expired keys are looked for next.
+    next_look: i64,
+}
+
+impl<C: SlotStore> ExpiringState<C> {
+    /// No keys yet; they come from the columns at `by` of `schema` and expire `ttl_ns` after their last row (`None`:
+    /// never). `make` gives an empty store.
+    pub fn new(
+        by: Vec<usize>,
+        schema: &Schema,
+        ttl_ns: Option<i64>,
+        make: impl Fn() -> C + Send + 'static,
+    ) -> Self {
+        let store = Aged { states: make(), last: ttl_ns.map(|_| Vec::new()) };
+        let ttl_ns = ttl_ns.unwrap_or(i64::MAX).max(1);
+        Self { state: KeyedState::new(by, schema, store), make: Box::new(make), ttl_ns, next_look: i64::MIN }
+    }
+
+    /// Finds every row's slot, a fresh one where the row's key has expired, and makes the states ready to be changed.
+    /// A key's rows must come in order of `ts`.
+    pub fn rows(&mut self, batch: &RecordBatch) -> (&[u32], &mut C) {
+        self.state.rows(batch);
+        let KeyedState { keys, store, slots, epoch, .. } = &mut self.state;
+        if store.last.is_some() {
+            let mut renewed: BTreeMap<u32, u32> = BTreeMap::new();
+            for (slot, ts) in slots.iter_mut().zip(row::ts(batch)) {
+                let resolved = *slot;
+                if let Some(fresh) = renewed.get(&resolved) {
+                    *slot = *fresh;
+                }
+                let last = store.last.as_ref().map_or(NEVER, |last| last[*slot as usize]);
+                if last != NEVER && ts.saturating_sub(last) > self.ttl_ns {
+                    *slot = keys.renew(*slot, *epoch);
+                    store.reserve(keys.len());
+                    renewed.insert(resolved, *slot);
+                }
+                if let Some(last) = &mut store.last {
+                    last[*slot as usize] = *ts;
+                }
+            }
+        }
+        (&self.state.slots, &mut self.state.store.states)
+    }
+
+    /// Frees what has expired at this watermark; to be called from [`Operator::advance`](crate::operator::Operator).
+    /// Slots given before are void.
+    pub fn expire(&mut self, watermark: i64) -> Result<(), OperatorError> {
+        let KeyedState { keys, store, epoch, .. } = &mut self.state;
+        let Some(last) = &store.last else { return Ok(()) };
+        if watermark < self.next_look || watermark == END {
+            return Ok(());
+        }
+        self.next_look = watermark.saturating_add((self.ttl_ns / 4).max(1));
+        for (slot, last) in last.iter().enumerate() {
+            let slot = slot as u32;
+            if watermark.saturating_sub(*last) > self.ttl_ns && keys.is_live(slot) {
+                keys.forget(slot, *epoch);
+            }
+        }
+        let mostly_gone = keys.forgotten() > SLACK + keys.live();
+        if mostly_gone && self.state.snapshot.is_none() { self.compact() } else { Ok(()) }
+    }
+
+    /// Moves the live keys and their states into new memory.
+    fn compact(&mut self) -> Result<(), OperatorError> {
+        let KeyedState { keys, store, .. } = &mut self.state;
+        let mut live = keys.emptied();
+        let mut states = Aged { states: (self.make)(), last: Some(Vec::new()) };
+        let mut bytes = Vec::new();
+        for slot in (0..keys.len() as u32).filter(|slot| keys.is_live(*slot)) {
+            bytes.clear();
+            store.encode(slot, &mut bytes);
+            let slot = live.slot(keys.key(slot));
+            states.reserve(live.len());
+            states.decode(slot, &bytes)?;
+        }
+        (*keys, *store) = (live, states);
+        Ok(())
+    }
+}
+
+impl<C: SlotStore> State for ExpiringState<C> {
+    fn begin(&mut self) {
+        self.state.begin();
+    }
+
+    fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>> {
+        self.state.next(budget)
+    }
+
+    fn restore(&mut self, group: u16, bytes: &[u8]) -> Result<(), OperatorError> {
+        self.state.restore(group, bytes)
+    }
+
+    fn keys(&self) -> usize {
+        self.state.keys.live()
+    }
+}
+
+#[cfg(test)]
+mod tests;
