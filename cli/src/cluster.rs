@@ -1,35 +1,71 @@
 //! Several processes of one job on this machine: one starts, watches and restarts the others.
 //!
-//! The launcher finds where the run begins (so that all members agree) and hands it to each on its
-//! standard input, which stays open: when it closes, the launcher is gone and the member ends at
-//! once. If any member fails, all are ended and start again together from the last checkpoint.
+//! The launcher finds where the run begins (so that all members agree). Launcher and member talk in lines of JSON over a
+//! socket pair that is the member's standard input: the member listens on a port of its own choice and reports it, the
+//! launcher then hands every member the list, a fresh secret and the start. When the socket closes, the launcher is gone
+//! and the member ends at once. If a member fails, it reports the cause; all are ended, and start again together from the
+//! last checkpoint if the failure may pass.
 
-use std::io::{BufRead, Write};
-use std::net::TcpListener;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tidemill_engine::checkpoint::{CheckpointStore, StartFrom};
 use tidemill_engine::plan::Plan;
-use tidemill_engine::runtime::{Cluster, RunOptions, Start, begin, close};
+use tidemill_engine::runtime::{FailureClass, JobError, RunOptions, Secret, Start, begin, close};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::run::{Args, HowArgs, ShowProgress, run_plan, runtime, stop_on_signal};
+use crate::commands::run::{Args, runtime, stop_on_signal};
 
-/// What a member is told on its standard input, in one line.
+mod member;
+mod members;
+
+pub use member::member;
+use members::Members;
+
+/// Restarts of all members in a row.
+const RESTARTS_MAX: u32 = 10;
+
+/// From the launcher to a member.
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ToMember {
+    /// How the run begins.
+    Welcome(Box<Welcome>),
+    /// The job is to stop in order.
+    Stop,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
 struct Welcome {
     process: usize,
     addresses: Vec<String>,
+    secret: Secret,
     start: Start,
 }
 
-/// Exit code of a member whose failure may pass.
-const MAY_PASS: u8 = 75;
-/// Restarts of all members in a row.
-const RESTARTS_MAX: u32 = 10;
+/// From a member to the launcher.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FromMember {
+    /// It listens.
+    Listening { address: String },
+    /// The run has failed.
+    Failed { error: JobError },
+}
+
+/// How the members of a job have ended.
+enum End {
+    /// All of them in order.
+    Done,
+    /// Before the run had begun, because the job was to stop.
+    NotBegun,
+    /// With a cause.
+    Failed(JobError),
+    /// With an exit code, after a message of their own.
+    Code(u8),
+}
 
 /// Starts the members of a job and waits for them.
 pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<ExitCode> {
@@ -52,151 +88,49 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
         if begun_at.replace(start.checkpoint) != Some(start.checkpoint) {
             attempt = 0;
         }
-        let mut members = Members::start(args, start)?;
-        let end = members.wait(&stop)?;
-        drop(members);
-        match end {
+        let end = Members::start(args.how.processes.into(), options.clock.clone())?.run(start, &stop)?;
+        let error = match end {
             End::Done => {
                 if let Some(store) = &store {
                     runtime.block_on(close(store, generation, &options.clock))?;
                 }
                 return Ok(ExitCode::SUCCESS);
             }
-            End::Failed => return Ok(ExitCode::FAILURE),
-            End::MayPass(what) if store.is_none() || stop.is_cancelled() => bail!("{what}"),
-            End::MayPass(what) if attempt == RESTARTS_MAX => {
-                bail!("job `{}` failed {attempt} times in a row, the last time because {what}", plan.job)
-            }
-            End::MayPass(what) => {
-                let wait = Duration::from_millis(200 << attempt.min(6));
-                attempt += 1;
-                tracing::warn!(what, attempt, "all processes restart from the last checkpoint");
-                std::thread::sleep(wait);
-            }
+            End::NotBegun => return Ok(ExitCode::SUCCESS),
+            End::Code(code) => return Ok(code.into()),
+            End::Failed(error) => error,
+        };
+        let passes = error.class() == FailureClass::Transient;
+        if !passes || store.is_none() || stop.is_cancelled() || attempt == RESTARTS_MAX {
+            return Err(error).with_context(|| match attempt {
+                0 => format!("job `{}` failed", plan.job),
+                n => format!("job `{}` failed {} times in a row", plan.job, n + 1),
+            });
         }
+        let wait = Duration::from_millis(200 << attempt.min(6));
+        attempt += 1;
+        tracing::warn!(%error, attempt, "all processes restart from the last checkpoint");
+        runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => {}
+            }
+        });
         from = StartFrom::Latest;
     }
 }
 
-enum End {
-    Done,
-    Failed,
-    MayPass(String),
-}
-
-struct Members(Vec<Child>);
-
-impl Members {
-    fn start(args: &Args, start: Start) -> anyhow::Result<Self> {
-        let addresses = free_addresses(args.how.processes.into())?;
-        let me = std::env::current_exe().context("cannot find this program's file")?;
-        let mut members = Self(Vec::new());
-        for process in 0..addresses.len() {
-            let mut child = Command::new(&me)
-                .args(std::env::args_os().skip(1))
-                .arg("--member")
-                .stdin(Stdio::piped())
-                .spawn()
-                .with_context(|| format!("cannot start process {process}"))?;
-            let welcome = Welcome { process, addresses: addresses.clone(), start: start.clone() };
-            if let Some(stdin) = &mut child.stdin {
-                writeln!(stdin, "{}", serde_json::to_string(&welcome)?)?;
-            }
-            members.0.push(child);
+/// What a member's exit says where the member said nothing.
+fn exited(process: usize, status: ExitStatus) -> End {
+    const PANICKED: i32 = 101;
+    match status.code().and_then(|code| u8::try_from(code).ok()) {
+        Some(code) if code != FailureClass::Transient.exit_code() && i32::from(code) != PANICKED => {
+            End::Code(code)
         }
-        Ok(members)
-    }
-
-    fn wait(&mut self, stop: &CancellationToken) -> anyhow::Result<End> {
-        let mut told = false;
-        loop {
-            let mut done = 0;
-            for (process, child) in self.0.iter_mut().enumerate() {
-                match child.try_wait()? {
-                    None => {}
-                    Some(status) if status.success() => done += 1,
-                    Some(status) if status.code().is_some_and(|c| c != i32::from(MAY_PASS) && c != 101) => {
-                        return Ok(End::Failed);
-                    }
-                    Some(status) => {
-                        return Ok(End::MayPass(format!("process {process} ended: {status}")));
-                    }
-                }
-            }
-            if done == self.0.len() {
-                return Ok(End::Done);
-            }
-            if stop.is_cancelled() && !told {
-                told = true;
-                for stdin in self.0.iter_mut().filter_map(|c| c.stdin.as_mut()) {
-                    let _ = writeln!(stdin, "stop");
-                }
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        _ => End::Failed(lost(process, status)),
     }
 }
 
-impl Drop for Members {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn free_addresses(count: usize) -> anyhow::Result<Vec<String>> {
-    // All are held until all are known, so that no two are the same.
-    let listeners: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let listeners = listeners.context("cannot find free ports")?;
-    Ok(listeners.iter().map(|l| l.local_addr().map(|a| a.to_string())).collect::<Result<_, _>>()?)
-}
-
-/// Runs as one of several processes.
-pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Result<ExitCode> {
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("the launcher is gone")?;
-    let welcome: Welcome = serde_json::from_str(&line).context("the launcher sent no welcome")?;
-    // A lost peer shows as a panic of timely's network threads: the launcher restarts everybody.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().name().is_some_and(|n| n.starts_with("timely:")) {
-            tracing::debug!(%info, "a peer is gone");
-        } else {
-            report(info);
-        }
-        std::process::exit(MAY_PASS.into());
-    }));
-    let first = welcome.process == 0;
-    options.cluster =
-        Some(Cluster { process: welcome.process, addresses: welcome.addresses, start: welcome.start });
-    let runtime = runtime()?;
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            match line {
-                Ok(word) if word == "stop" => told.cancel(),
-                _ => break,
-            }
-        }
-        std::process::exit(MAY_PASS.into());
-    });
-    // Ctrl-C reaches every process of the terminal; the launcher passes it on.
-    runtime.spawn(async {
-        loop {
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    });
-    let show = if first { how.progress } else { ShowProgress::Off };
-    match run_plan(plan, &options, &runtime, stop, show) {
-        Ok(code) => Ok(code),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            let passes =
-                error.downcast_ref::<tidemill_engine::runtime::JobError>().is_some_and(|e| e.may_pass());
-            std::process::exit(if passes { MAY_PASS.into() } else { 1 });
-        }
-    }
+fn lost(process: usize, status: ExitStatus) -> JobError {
+    JobError::Lost { process, reason: format!("it ended: {status}") }
 }

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidemill_engine::runtime::JobError;
 
 mod backtest;
 mod cluster;
@@ -75,7 +76,9 @@ fn main() -> ExitCode {
         for cause in error.chain().skip(1) {
             eprintln!("  caused by: {cause}");
         }
-        ExitCode::FAILURE
+        // A failed job says whether a restart may help.
+        let failure = error.chain().find_map(|cause| cause.downcast_ref::<JobError>());
+        failure.map_or(ExitCode::FAILURE, |failure| failure.class().exit_code().into())
     })
 }
 

@@ -5,9 +5,11 @@
 //! `coordinator` cuts checkpoints through all of them.
 
 mod align;
+mod cluster;
 mod control;
 mod coordinator;
 mod exchange;
+mod failure;
 mod hold;
 mod input;
 mod intake;
@@ -24,8 +26,10 @@ mod split_mix;
 mod time;
 mod worker;
 
+pub use cluster::{Cluster, Secret, Timing};
 pub use control::Start;
-pub use job::{BatchRows, CheckpointOptions, Cluster, JobError, RunOptions, begin, close, run};
+pub use failure::FailureClass;
+pub use job::{BatchRows, CheckpointOptions, JobError, RunOptions, begin, close, run};
 
 #[cfg(test)]
 mod tests;

@@ -92,6 +92,12 @@ pub trait SinkWriter: Send {
         Ok(())
     }
 
+    /// Every row with `ts` below this was written by an earlier attempt of the run, and none of them is written again;
+    /// `None` where the writer does not know. Read once, before the first write.
+    fn horizon(&self) -> Option<i64> {
+        None
+    }
+
     /// The run has ended in order (after a last checkpoint and its commit).
     async fn close(&mut self) -> Result<(), ConnectorError> {
         Ok(())

@@ -19,10 +19,14 @@ use super::{GraphArgs, load_or_explain};
 use crate::cluster;
 use crate::progress::Progress;
 
+/// Exit code where the graph or the command line is wrong, as clap's.
+const WRONG_USAGE: u8 = 2;
+
 /// Runs a graph
 ///
 /// Exit code 0 when all sources have ended or the job was stopped (Ctrl-C, SIGTERM: a last
-/// checkpoint is taken first), 1 when it failed. Run again, it goes on where it stood.
+/// checkpoint is taken first), 1 when it failed for good, 2 when the graph or the command line is wrong, 75 when it failed
+/// in a way that may pass, 76 when a newer run has taken over. Run again, it goes on where it stood.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -116,11 +120,11 @@ impl HowArgs {
     }
 }
 
-/// Exit code 1 where the graph has a problem or the job fails.
+/// Exit code 2 where the graph has a problem; a failed job's is its failure's.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let registry = crate::registry::registry();
     let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)? else {
-        return Ok(ExitCode::FAILURE);
+        return Ok(ExitCode::from(WRONG_USAGE));
     };
     let mut options = args.how.options(&spec);
     if args.member {
@@ -170,15 +174,17 @@ pub async fn stop_on_signal(stop: CancellationToken) {
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         return;
     };
+    let mut stopping = false;
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
-        if stop.is_cancelled() {
+        if stopping {
             eprintln!("stopped without a last checkpoint");
             std::process::exit(130);
         }
+        stopping = true;
         tracing::info!("stopping: a last checkpoint is taken (once more: stop at once)");
         stop.cancel();
     }

@@ -96,6 +96,13 @@ pub struct Start {
     pub manifest: Option<Manifest>,
 }
 
+impl Start {
+    /// What tells this start from others of the job.
+    pub fn identity(&self) -> u64 {
+        self.generation ^ self.run.rotate_left(21) ^ self.epoch.rotate_left(42)
+    }
+}
+
 /// What all workers of a process share.
 pub struct Shared {
     /// The graph.
@@ -122,6 +129,8 @@ pub struct Shared {
     pub sources: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     /// Sinks that are not open yet: one for each sink of each worker, until it has counted its shards, and one for each shard.
     pub opening: Opening,
+    /// Cancelled when the run has failed.
+    pub failing: CancellationToken,
     failure: Mutex<Option<JobError>>,
     failed: AtomicBool,
 }
@@ -141,7 +150,7 @@ impl Shared {
         let sinks = plan.nodes.iter().filter(|n| n.role == Role::Sink).count();
         Self {
             clock: options.clock.clone(),
-            opening: Opening::new(sinks * options.workers),
+            opening: Opening::new(sinks * options.workers, options.cluster.is_some()),
             plan,
             options,
             metrics,
@@ -152,6 +161,7 @@ impl Shared {
             start,
             tasks: Mutex::default(),
             sources: Mutex::default(),
+            failing: CancellationToken::new(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
         }
@@ -168,6 +178,7 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
         self.opening.fail();
         self.stop.cancel();
+        self.failing.cancel();
     }
 
     /// Whether the run has failed.
@@ -175,9 +186,9 @@ impl Shared {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Takes the failure.
-    pub fn take_failure(&self) -> Option<JobError> {
-        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    /// The failure, if the run has failed.
+    pub fn failure(&self) -> Option<JobError> {
+        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 }
 

@@ -1,10 +1,18 @@
 //! Runs a planned graph: start, workers, failures and restarts, end.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{AllocatorBuilder, Hooks, WorkerGuards};
+use timely::execute::execute_from;
+use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -16,8 +24,10 @@ use crate::clock::Clock;
 use crate::connector::ConnectorError;
 use crate::metrics::Metrics;
 use crate::plan::{Edge, Plan, Port};
+use crate::runtime::cluster::{Cluster, ControlPlane, Link};
 use crate::runtime::control::{Shared, Start};
 use crate::runtime::coordinator::rfc3339;
+use crate::runtime::failure::FailureClass;
 use crate::runtime::worker;
 
 /// How to run a graph. None of it changes the rows that come out.
@@ -72,17 +82,6 @@ pub struct CheckpointOptions {
     pub from: StartFrom,
 }
 
-/// One process of several.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    /// This process.
-    pub process: usize,
-    /// `host:port` of every process.
-    pub addresses: Vec<String>,
-    /// How the run begins, as whoever started the processes has found out.
-    pub start: Start,
-}
-
 /// How batches are cut: for tests that hold the law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchRows {
@@ -110,7 +109,8 @@ impl BatchRows {
 }
 
 /// Why a run ended before its time.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum JobError {
     /// A node's invariant broke.
     #[error("`{node}` stopped: {reason}")]
@@ -159,6 +159,14 @@ pub enum JobError {
     /// The run could not be set up.
     #[error("{0}")]
     Setup(String),
+    /// Another process of the job is gone, and did not say why.
+    #[error("process {process} is lost: {reason}")]
+    Lost {
+        /// The process.
+        process: usize,
+        /// What was seen of it.
+        reason: String,
+    },
     /// A worker panicked: a bug.
     #[error("a worker panicked: {0}; this is a bug, please report it")]
     Panic(String),
@@ -180,10 +188,23 @@ impl JobError {
         }
     }
 
+    /// What a supervisor should do about it.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Transient { .. } | Self::Panic(_) | Self::Lost { .. } => FailureClass::Transient,
+            Self::Fenced(_) => FailureClass::Fenced,
+            // What an operator refuses it refuses again: its output depends on its rows alone.
+            Self::Broken { .. }
+            | Self::BadInput { .. }
+            | Self::Fatal { .. }
+            | Self::Checkpoint(_)
+            | Self::Setup(_) => FailureClass::Fatal,
+        }
+    }
+
     /// Whether a restart may help.
     pub fn may_pass(&self) -> bool {
-        // What an operator refuses it refuses again: its output depends on its rows alone.
-        matches!(self, Self::Transient { .. } | Self::Panic(_))
+        self.class() == FailureClass::Transient
     }
 }
 
@@ -374,40 +395,117 @@ fn once(
     start: Start,
 ) -> Result<(), JobError> {
     let shared = Arc::new(Shared::new(plan, options.clone(), metrics, tokio.clone(), stop, store, start));
-    let communication = match &options.cluster {
-        Some(cluster) => CommunicationConfig::Cluster {
-            threads: options.workers,
-            process: cluster.process,
-            addresses: cluster.addresses.clone(),
-            report: false,
-            zerocopy: false,
-        },
-        None if options.workers <= 1 => CommunicationConfig::Thread,
-        None => CommunicationConfig::Process(options.workers),
-    };
-    let config = timely::Config { communication, worker: WorkerConfig::default() };
-    let in_worker = shared.clone();
-    let guards = timely::execute(config, move |w| {
-        let guard = PanicGuard(in_worker.clone());
-        worker::run(w, in_worker.clone());
-        std::mem::forget(guard);
-    })
-    .map_err(JobError::Setup)?;
-    let mut panic = None;
-    for outcome in guards.join() {
-        if let Err(message) = outcome {
-            panic.get_or_insert(message);
+    match &options.cluster {
+        Some(cluster) => {
+            let (links, control) = cluster.join(&shared)?;
+            once_of_several(&shared, cluster, links, control)
         }
+        None => once_alone(&shared),
     }
-    let failure = shared.take_failure().or_else(|| panic.map(JobError::Panic));
-    // Sinks finish what they were told; after a failure they have nothing more to come.
-    wait_for(tokio, &shared.tasks, Duration::from_secs(10));
-    shared.stop.cancel();
-    wait_for(tokio, &shared.sources, Duration::from_secs(5));
-    match failure.or_else(|| shared.take_failure()) {
+    match shared.failure() {
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// All workers are threads of this process: each is joined, whatever happens.
+fn once_alone(shared: &Arc<Shared>) {
+    let communication = match shared.options.workers {
+        0 | 1 => CommunicationConfig::Thread,
+        workers => CommunicationConfig::Process(workers),
+    };
+    let started = communication.try_build().and_then(|(builders, others)| {
+        let in_worker = shared.clone();
+        execute_from(builders, others, WorkerConfig::default(), move |w| work(w, &in_worker))
+    });
+    match started {
+        Ok(guards) => drop(guards.join()),
+        Err(error) => shared.fail(JobError::Setup(error)),
+    }
+    let_go(shared);
+}
+
+/// Other processes have workers too: after a failure, timely's threads here may wait for them for ever, so they are not
+/// joined. The control plane ends the run in order.
+fn once_of_several(shared: &Arc<Shared>, cluster: &Cluster, links: Vec<Option<Link>>, control: ControlPlane) {
+    let (over, ends) = mpsc::channel();
+    match start_of_several(shared, cluster, links, over) {
+        Ok(guards) => {
+            wait_for_workers(shared, &ends);
+            // Joining would wait for the other processes: the control plane does, and notices their loss.
+            std::mem::forget(guards);
+        }
+        Err(error) => shared.fail(JobError::Setup(error)),
+    }
+    let_go(shared);
+    control.finish(shared);
+}
+
+fn start_of_several(
+    shared: &Arc<Shared>,
+    cluster: &Cluster,
+    links: Vec<Option<Link>>,
+    over: mpsc::Sender<()>,
+) -> Result<WorkerGuards<()>, String> {
+    let (workers, hooks) = (shared.options.workers.max(1), Hooks::default());
+    let local = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), hooks.spill.clone());
+    let (builders, threads) =
+        initialize_networking_from_sockets(local, links, cluster.process, workers, hooks)
+            .map_err(|e| format!("the links between the processes cannot be set up: {e}"))?;
+    let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+    let in_worker = shared.clone();
+    execute_from(builders, Box::new(threads), WorkerConfig::default(), move |w| {
+        let _over = AtEnd(over.clone());
+        work(w, &in_worker);
+    })
+}
+
+/// Says that a worker has ended, however it did.
+struct AtEnd(mpsc::Sender<()>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Waits for the workers of this process; after a failure not for ever.
+fn wait_for_workers(shared: &Shared, ends: &mpsc::Receiver<()>) {
+    const STEP: Duration = Duration::from_millis(50);
+    const STEPS_AFTER_FAILURE: u32 = 60;
+    let (mut left, mut steps) = (shared.options.workers.max(1), 0);
+    while left > 0 && steps < STEPS_AFTER_FAILURE {
+        match ends.recv_timeout(STEP) {
+            Ok(()) => left -= 1,
+            Err(mpsc::RecvTimeoutError::Timeout) => steps += u32::from(shared.failed()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Runs a worker; a panic fails the run, so that the others do not wait for it.
+fn work(worker: &mut Worker, shared: &Arc<Shared>) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| worker::run(worker, shared.clone()))) {
+        shared.fail(JobError::Panic(message(&*panic)));
+        // Its dataflow may be in any state: the thread ends here.
+        resume_unwind(panic);
+    }
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "it gave no message".to_owned(),
+    }
+}
+
+/// Sinks finish what they have got; after a failure nothing more comes. Then sources return.
+fn let_go(shared: &Shared) {
+    wait_for(&shared.tokio, &shared.tasks, Duration::from_secs(10));
+    shared.stop.cancel();
+    wait_for(&shared.tokio, &shared.sources, Duration::from_secs(5));
 }
 
 /// Waits for each task, and ends those that take too long.
@@ -421,13 +519,4 @@ fn wait_for(tokio: &Handle, tasks: &Mutex<Vec<JoinHandle<()>>>, at_most: Duratio
             }
         }
     });
-}
-
-/// Fails the run when its worker unwinds, so that the others do not wait for it.
-struct PanicGuard(Arc<Shared>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        self.0.fail(JobError::Panic("see the message above".into()));
-    }
 }

@@ -1,7 +1,8 @@
-//! No sink writes before all sinks of the process are open: one that refuses to open (a folder that holds another run's files) must not
-//! come after another has begun to replace what it had.
+//! No sink writes before all sinks of the job are open: one that refuses to open (a folder that holds another run's files)
+//! must not come after another has begun to replace what it had. With several processes the control plane carries the
+//! barrier: `local` is over when this process's sinks are open, `all` when those of every process are.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,13 +11,29 @@ use tokio_util::sync::CancellationToken;
 pub struct Opening {
     left: AtomicUsize,
     failed: AtomicBool,
+    /// `i64::MIN`: no sink remembers.
+    horizon: AtomicI64,
+    /// Other processes have sinks too.
+    clustered: bool,
+    local: CancellationToken,
     over: CancellationToken,
 }
 
 impl Opening {
-    /// Waits for `n` [`done`](Self::done).
-    pub fn new(n: usize) -> Self {
-        Self { left: AtomicUsize::new(n), failed: AtomicBool::new(false), over: CancellationToken::new() }
+    /// Waits for `n` [`done`](Self::done), and with `clustered` for [`release`](Self::release).
+    pub fn new(n: usize, clustered: bool) -> Self {
+        let opening = Self {
+            left: AtomicUsize::new(n),
+            failed: AtomicBool::new(false),
+            horizon: AtomicI64::new(i64::MIN),
+            clustered,
+            local: CancellationToken::new(),
+            over: CancellationToken::new(),
+        };
+        if n == 0 {
+            opening.local_done();
+        }
+        opening
     }
 
     /// Waits for `n` more. Not to be called after the last one was done.
@@ -24,22 +41,47 @@ impl Opening {
         self.left.fetch_add(n, Ordering::AcqRel);
     }
 
-    /// One is done.
-    pub fn done(&self) {
+    /// One is done. `horizon`: the time below which it has already written everything in an earlier attempt.
+    pub fn done(&self, horizon: Option<i64>) {
+        self.horizon.fetch_max(horizon.unwrap_or(i64::MIN), Ordering::AcqRel);
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.local_done();
+        }
+    }
+
+    fn local_done(&self) {
+        self.local.cancel();
+        if !self.clustered {
             self.over.cancel();
         }
     }
 
-    /// The run has failed: nobody waits any more.
+    /// The sinks of all processes are open.
+    pub fn release(&self, horizon: Option<i64>) {
+        self.horizon.fetch_max(horizon.unwrap_or(i64::MIN), Ordering::AcqRel);
+        self.over.cancel();
+    }
+
+    /// The run has failed: waiting ends.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Release);
         self.over.cancel();
+    }
+
+    /// Waits until the sinks of this process are open.
+    pub async fn local(&self) {
+        self.local.cancelled().await;
     }
 
     /// Waits until all are done; whether they are: else the run has failed.
     pub async fn all(&self) -> bool {
         self.over.cancelled().await;
         !self.failed.load(Ordering::Acquire)
+    }
+
+    /// After [`all`](Self::all): the largest time below which some sink has already written everything in an earlier
+    /// attempt; `None` where no sink remembers.
+    pub fn horizon(&self) -> Option<i64> {
+        Some(self.horizon.load(Ordering::Acquire)).filter(|h| *h != i64::MIN)
     }
 }
