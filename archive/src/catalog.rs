@@ -61,6 +61,7 @@ impl Catalog {
             store: self.location.store.clone(),
             path: self.location.path.clone().join(name),
             display: format!("{}/{name}", self.location.display.trim_end_matches('/')),
+            local: self.location.local,
         };
         let local = self.local.as_ref().map(|folder| folder.join(name));
         Ok(Dataset::new(name, location, local, self.clock.clone()))

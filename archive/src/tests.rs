@@ -70,6 +70,7 @@ impl Bench {
             store: self.store.clone(),
             path: Path::from("archive"),
             display: "memory:archive".into(),
+            local: false,
         };
         Catalog::at(location).with_clock(Clock::Manual(self.now_ms.clone()))
     }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tidemill_engine::checkpoint::{CheckpointStore, StartFrom};
 use tidemill_engine::plan::Plan;
-use tidemill_engine::runtime::{FailureClass, JobError, RunOptions, Secret, Start, begin, close};
+use tidemill_engine::runtime::{FailureClass, JobError, RunOptions, Secret, Start, begin, close, still_ours};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::run::{Args, runtime, stop_on_signal};
@@ -80,10 +80,11 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
         }
     };
     let mut from = args.how.from;
-    let (mut attempt, mut begun_at) = (0, None);
+    let (mut attempt, mut begun_at, mut before) = (0, None, None);
     loop {
-        let start = runtime.block_on(begin(&plan, store.as_ref(), from, &options.clock))?;
-        let generation = start.generation;
+        let start = runtime.block_on(begin(&plan, store.as_ref(), from, before, &options.clock))?;
+        let ours = start.start;
+        before = Some(ours);
         // Failures count while nothing is committed between them.
         if begun_at.replace(start.checkpoint) != Some(start.checkpoint) {
             attempt = 0;
@@ -92,13 +93,17 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
         let error = match end {
             End::Done => {
                 if let Some(store) = &store {
-                    runtime.block_on(close(store, generation, &options.clock))?;
+                    runtime.block_on(close(store, ours, &options.clock))?;
                 }
                 return Ok(ExitCode::SUCCESS);
             }
             End::NotBegun => return Ok(ExitCode::SUCCESS),
             End::Code(code) => return Ok(code.into()),
             End::Failed(error) => error,
+        };
+        let error = match &store {
+            Some(store) => runtime.block_on(still_ours(store, before, error)),
+            None => error,
         };
         let passes = error.class() == FailureClass::Transient;
         if !passes || store.is_none() || stop.is_cancelled() || attempt == RESTARTS_MAX {

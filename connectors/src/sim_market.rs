@@ -187,7 +187,8 @@ impl SourceKind for SimMarket {
             None => params.symbols.clone(),
         };
         for name in params.instruments.keys().filter(|name| !symbols.contains(*name)) {
-            let problem = Problem::new(format!("instruments.{name}"), format!("the market has no symbol `{name}`"));
+            let problem =
+                Problem::new(format!("instruments.{name}"), format!("the market has no symbol `{name}`"));
             problems.push(problem.hint_names(name, symbols.iter().map(String::as_str)));
         }
         let mut check = |ok: bool, path: &str, reason: &str| {
@@ -216,7 +217,11 @@ impl SourceKind for SimMarket {
             check(positive(tick) && tick <= price, &at("tick"), "is not above 0 and at most the price");
             check(positive(own.lot.unwrap_or(params.lot)), &at("lot"), "is not a size above 0");
             check((0.0..0.5).contains(&spread), &at("spread"), "is not a share of the price from 0 to 0.5");
-            check((0.0..=100.0).contains(&own.volatility), &at("volatility"), "is not a factor from 0 to 100");
+            check(
+                (0.0..=100.0).contains(&own.volatility),
+                &at("volatility"),
+                "is not a factor from 0 to 100",
+            );
         }
         check(
             !params.regimes.is_empty() && params.regimes.len() <= 64,

@@ -6,6 +6,7 @@
 //! (a zombie) finds its next id taken and learns that it is fenced.
 
 pub mod manifest;
+mod retry;
 pub mod state_file;
 pub mod store;
 

@@ -148,6 +148,9 @@ pub struct Metrics {
     nodes: Arc<Vec<NodeMetrics>>,
     /// Checkpoints committed in this process's view.
     checkpoints: Arc<AtomicU64>,
+    /// Wall-clock time of the last one, nanoseconds.
+    committed_at: Arc<AtomicI64>,
+    checkpoint_failures: Arc<AtomicU64>,
     restarts: Arc<AtomicU64>,
 }
 
@@ -155,7 +158,13 @@ impl Metrics {
     /// Counters at zero for the nodes of a plan.
     pub fn new(plan: &crate::plan::Plan) -> Self {
         let nodes = plan.nodes.iter().map(|n| NodeMetrics::new(&n.name, &n.kind)).collect();
-        Self { nodes: Arc::new(nodes), checkpoints: Arc::default(), restarts: Arc::default() }
+        Self {
+            nodes: Arc::new(nodes),
+            checkpoints: Arc::default(),
+            committed_at: Arc::default(),
+            checkpoint_failures: Arc::default(),
+            restarts: Arc::default(),
+        }
     }
 
     /// A node's counters.
@@ -168,9 +177,25 @@ impl Metrics {
         self.nodes.iter().map(NodeMetrics::read).collect()
     }
 
-    /// Counts a committed checkpoint.
-    pub fn count_checkpoint(&self) {
+    /// Counts a checkpoint that was committed at this wall-clock time.
+    pub fn checkpoint_committed(&self, now_ns: i64) {
         self.checkpoints.fetch_add(1, Relaxed);
+        self.committed_at.store(now_ns, Relaxed);
+    }
+
+    /// When the last checkpoint was committed, nanoseconds since 1970; `None` before the first.
+    pub fn last_checkpoint_ns(&self) -> Option<i64> {
+        (self.checkpoints() > 0).then(|| self.committed_at.load(Relaxed))
+    }
+
+    /// Counts a checkpoint that failed.
+    pub fn count_checkpoint_failure(&self) {
+        self.checkpoint_failures.fetch_add(1, Relaxed);
+    }
+
+    /// Checkpoints that failed.
+    pub fn checkpoint_failures(&self) -> u64 {
+        self.checkpoint_failures.load(Relaxed)
     }
 
     /// Checkpoints committed.

@@ -5,6 +5,7 @@
 //! `coordinator` cuts checkpoints through all of them.
 
 mod align;
+mod begin;
 mod cluster;
 mod control;
 mod coordinator;
@@ -26,10 +27,11 @@ mod split_mix;
 mod time;
 mod worker;
 
+pub use begin::{begin, close, still_ours};
 pub use cluster::{Cluster, Secret, Timing};
 pub use control::Start;
 pub use failure::FailureClass;
-pub use job::{BatchRows, CheckpointOptions, JobError, RunOptions, begin, close, run};
+pub use job::{BatchRows, CheckpointOptions, JobError, RunOptions, run};
 
 #[cfg(test)]
 mod tests;

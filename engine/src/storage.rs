@@ -20,6 +20,54 @@ pub struct Location {
     pub path: Path,
     /// How users call it (without credentials).
     pub display: String,
+    /// Whether it is a folder of this machine, whose files must be synced to survive a power cut.
+    pub local: bool,
+}
+
+impl Location {
+    /// Makes a file that was put, and its name in its folder, survive a power cut. Object stores do so by themselves.
+    pub async fn sync(&self, path: &Path) -> std::io::Result<()> {
+        if !self.local {
+            return Ok(());
+        }
+        let file = PathBuf::from(format!("/{path}"));
+        let synced = tokio::task::spawn_blocking(move || {
+            std::fs::File::open(&file)?.sync_all()?;
+            // The folder may be new itself, and its parent.
+            for folder in file.ancestors().skip(1).take(3) {
+                std::fs::File::open(folder)?.sync_all()?;
+            }
+            Ok(())
+        });
+        synced.await.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+    }
+}
+
+/// Whether an error of a store may pass by itself: not one of permission or of what the store can do.
+pub fn may_pass(error: &object_store::Error) -> bool {
+    use std::io::ErrorKind as K;
+
+    use object_store::Error as E;
+    let lasting = matches!(
+        error,
+        E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::InvalidPath { .. }
+            | E::NotSupported { .. }
+            | E::NotImplemented { .. }
+            | E::NotFound { .. }
+            | E::UnknownConfigurationKey { .. }
+    );
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut io = None;
+    while let Some(e) = cause {
+        io = io.or_else(|| e.downcast_ref::<std::io::Error>());
+        cause = e.source();
+    }
+    let lasting_io = io.is_some_and(|io| {
+        matches!(io.kind(), K::PermissionDenied | K::ReadOnlyFilesystem | K::NotADirectory | K::IsADirectory)
+    });
+    !lasting && !lasting_io
 }
 
 /// A URL that cannot be opened.
@@ -37,7 +85,8 @@ pub fn open(url: &str, base: &FsPath) -> Result<Location, StorageError> {
         let path = std::path::absolute(&path).map_err(|e| fail(e.to_string()))?;
         let store = LocalFileSystem::new();
         let location = Path::from_absolute_path(&path).map_err(|e| fail(e.to_string()))?;
-        return Ok(Location { store: Arc::new(store), path: location, display: path.display().to_string() });
+        let display = path.display().to_string();
+        return Ok(Location { store: Arc::new(store), path: location, display, local: true });
     }
     let parsed = Url::parse(url).map_err(|e| fail(e.to_string()))?;
     let options = std::env::vars().filter_map(|(name, value)| {
@@ -50,7 +99,7 @@ pub fn open(url: &str, base: &FsPath) -> Result<Location, StorageError> {
         return Err(fail("use s3://, gs://, az://, file:// or a path".into()));
     }
     let (store, _) = object_store::parse_url_opts(&parsed, options).map_err(|e| fail(e.to_string()))?;
-    Ok(Location { store: Arc::from(store), path, display: redact(url) })
+    Ok(Location { store: Arc::from(store), path, display: redact(url), local: false })
 }
 
 /// The local path that `url` names, if it names one.

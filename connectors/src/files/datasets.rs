@@ -79,7 +79,7 @@ fn root(path: &str) -> String {
 fn dataset(prefix: &Location, root: &str) -> Result<tidemill_archive::Dataset, String> {
     let path = Path::parse(root).map_err(|e| e.to_string())?;
     let display = format!("{root}/{LOG_FOLDER}");
-    Ok(Catalog::at(Location { store: prefix.store.clone(), path, display }).as_dataset())
+    Ok(Catalog::at(Location { store: prefix.store.clone(), path, display, local: prefix.local }).as_dataset())
 }
 
 #[cfg(test)]

@@ -99,7 +99,8 @@ async fn an_instrument_has_a_price_a_tick_and_a_lot_of_its_own() {
         "EURUSD": {"price": 1.08, "tick": 0.00001, "lot": 1000, "volatility": 0.1},
         "BTC": {"price": 60000, "lot": 0.001}
     });
-    let with = json!({"symbols": ["BTC", "EURUSD", "SPY"], "price": 470, "rows": 3000, "instruments": instruments});
+    let with =
+        json!({"symbols": ["BTC", "EURUSD", "SPY"], "price": 470, "rows": 3000, "instruments": instruments});
     let rows = read_source(&plan(with).await.unwrap().source, &columns(Emit::Trades), Drive::default())
         .await
         .unwrap()
@@ -107,7 +108,8 @@ async fn an_instrument_has_a_price_a_tick_and_a_lot_of_its_own() {
         .unwrap()
         .rows;
     let symbols = arrow::compute::cast(rows.column_by_name("symbol").unwrap(), &DataType::Utf8).unwrap();
-    let value = |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().values().to_vec();
+    let value =
+        |name: &str| rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().values().to_vec();
     for ((symbol, price), size) in symbols.as_string::<i32>().iter().zip(value("price")).zip(value("size")) {
         let (first, per_unit, lots) = match symbol.unwrap() {
             "BTC" => (60_000.0, 100.0, size * 1000.0),

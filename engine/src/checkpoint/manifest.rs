@@ -18,6 +18,9 @@ pub struct Manifest {
     pub generation: u64,
     /// The generation at which this run began from nothing.
     pub run: u64,
+    /// Identity of the start that wrote it, random; 0 in manifests of older versions.
+    #[serde(default)]
+    pub start: u64,
     /// When it was committed, RFC 3339.
     pub committed_at: String,
     /// Why it was written.

@@ -5,7 +5,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::checkpoint::manifest::Manifest;
-use crate::storage::Location;
+use crate::checkpoint::retry::retried;
+use crate::storage::{Location, may_pass};
 
 /// The checkpoints of one job.
 #[derive(Clone, Debug)]
@@ -52,8 +53,29 @@ pub enum CheckpointError {
         what: String,
         /// Where.
         place: String,
-        /// What the store said.
+        /// What the store answered.
         reason: String,
+        /// Whether it may go away by itself.
+        may_pass: bool,
+    },
+    /// A file is not what was written: cut short, or changed.
+    #[error("`{path}` in {place} is damaged: {reason}")]
+    Damaged {
+        /// The file, in the job's folder.
+        path: String,
+        /// Where that is.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store lets two runs write one manifest.
+    #[error(
+        "{place} does not keep a file that is there when it is put with `if-none-match`, so two runs of a job could not be told apart: \
+         keep checkpoints in a store with conditional writes"
+    )]
+    Unconditional {
+        /// The store.
+        place: String,
     },
     /// Another run has written the manifest that this one was about to write.
     #[error(
@@ -96,21 +118,33 @@ impl CheckpointStore {
         path
     }
 
-    fn failed(&self, what: impl Into<String>, error: &dyn std::error::Error) -> CheckpointError {
+    fn failed(&self, what: impl Into<String>, error: &object_store::Error) -> CheckpointError {
         let mut reason = error.to_string();
-        let mut source = error.source();
+        let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
             reason = cause.to_string();
             source = cause.source();
         }
-        CheckpointError::Storage { what: what.into(), place: self.place(), reason }
+        CheckpointError::Storage { what: what.into(), place: self.place(), reason, may_pass: may_pass(error) }
+    }
+
+    fn not_synced(&self, what: &str, error: &std::io::Error) -> CheckpointError {
+        let (what, reason) = (what.to_owned(), error.to_string());
+        CheckpointError::Storage { what, place: self.place(), reason, may_pass: true }
+    }
+
+    fn damaged(&self, path: impl Into<String>, reason: impl ToString) -> CheckpointError {
+        CheckpointError::Damaged { path: path.into(), place: self.place(), reason: reason.to_string() }
     }
 
     /// Ids of the committed checkpoints, in order.
     pub async fn ids(&self) -> Result<Vec<u64>, CheckpointError> {
         let prefix = self.at("manifests");
-        let found: Result<Vec<_>, _> = self.location.store.list(Some(&prefix)).try_collect().await;
-        let objects = found.map_err(|e| self.failed("list checkpoints", &e))?;
+        let list = || async {
+            let found: Result<Vec<_>, _> = self.location.store.list(Some(&prefix)).try_collect().await;
+            found.map_err(|e| self.failed("list checkpoints", &e))
+        };
+        let objects = retried(list).await?;
         let mut ids: Vec<u64> = objects
             .iter()
             .filter_map(|o| o.location.filename()?.strip_suffix(".json")?.parse().ok())
@@ -122,62 +156,144 @@ impl CheckpointStore {
     /// Reads a manifest; `None` where there is none of this id.
     pub async fn manifest(&self, id: u64) -> Result<Option<Manifest>, CheckpointError> {
         let what = format!("read checkpoint {id}");
-        match self.location.store.get(&self.manifest_path(id)).await {
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.failed(what, &e)),
-            Ok(found) => {
-                let bytes = found.bytes().await.map_err(|e| self.failed(&what, &e))?;
-                serde_json::from_slice(&bytes).map(Some).map_err(|e| self.failed(what, &e))
+        let read = || async {
+            let found = match self.location.store.get(&self.manifest_path(id)).await {
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                found => found.map_err(|e| self.failed(&what, &e))?,
+            };
+            found.bytes().await.map(Some).map_err(|e| self.failed(&what, &e))
+        };
+        let Some(bytes) = retried(read).await? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes).map(Some);
+        parsed.map_err(|e| self.damaged(format!("manifests/{id:020}.json"), e))
+    }
+
+    /// The newest manifest that is whole, below `below`, and how many newer ones are damaged. A write that was cut off by a
+    /// power cut must not keep a job from going on.
+    pub async fn newest(&self, below: u64) -> Result<(Option<Manifest>, u64), CheckpointError> {
+        let mut damaged = 0;
+        for id in self.ids().await?.into_iter().rev().filter(|id| *id < below) {
+            match self.manifest(id).await {
+                Ok(Some(manifest)) => return Ok((Some(manifest), damaged)),
+                Ok(None) => {}
+                Err(error @ CheckpointError::Damaged { .. }) => {
+                    tracing::warn!(%error, "the checkpoint before it counts");
+                    damaged += 1;
+                }
+                Err(error) => return Err(error),
             }
         }
+        Ok((None, damaged))
+    }
+
+    /// The first of a manifest's state files that is not there, or not of its size.
+    pub async fn lacks(&self, manifest: &Manifest) -> Result<Option<String>, CheckpointError> {
+        for file in manifest.state.values().flatten() {
+            let what = format!("look for state file {}", file.path);
+            let size = || async {
+                match self.location.store.head(&self.at(&file.path)).await {
+                    Ok(meta) => Ok(Some(meta.size)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(e) => Err(self.failed(&what, &e)),
+                }
+            };
+            if retried(size).await? != Some(file.bytes) {
+                return Ok(Some(file.path.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Finds out whether the store refuses to put a file that is there already, as fencing needs. `start` names the probe.
+    pub async fn probe(&self, start: u64) -> Result<(), CheckpointError> {
+        let path = self.at(&format!("probes/{start:016x}"));
+        let what = "write to the folder of checkpoints";
+        let put = || async {
+            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+            match self.location.store.put_opts(&path, PutPayload::from_static(b"probe"), options).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    Ok(false)
+                }
+                Err(
+                    object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. },
+                ) => Err(CheckpointError::Unconditional { place: self.place() }),
+                Err(e) => Err(self.failed(what, &e)),
+            }
+        };
+        // The first may find its own file: its answer was lost, and it was tried again.
+        retried(put).await?;
+        let overwritten = retried(put).await?;
+        let _ = self.location.store.delete(&path).await;
+        if overwritten { Err(CheckpointError::Unconditional { place: self.place() }) } else { Ok(()) }
     }
 
     fn manifest_path(&self, id: u64) -> Path {
         self.at(&format!("manifests/{id:020}.json"))
     }
 
-    /// All manifests, in order.
+    /// All manifests, in order; those that are damaged are warned of and left out.
     pub async fn manifests(&self) -> Result<Vec<Manifest>, CheckpointError> {
         let mut all = Vec::new();
         for id in self.ids().await? {
-            all.extend(self.manifest(id).await?);
+            match self.manifest(id).await {
+                Ok(manifest) => all.extend(manifest),
+                Err(error @ CheckpointError::Damaged { .. }) => tracing::warn!(%error, "left out"),
+                Err(error) => return Err(error),
+            }
         }
         Ok(all)
     }
 
-    /// Commits a manifest: only one process can ever write a given id.
+    /// Commits a manifest: only one start can ever write a given id. What fails and may pass is tried again for a while.
     pub async fn commit(&self, manifest: &Manifest) -> Result<(), CheckpointError> {
         let what = format!("commit checkpoint {}", manifest.id);
-        let body = serde_json::to_vec_pretty(manifest).map_err(|e| self.failed(&what, &e))?;
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self
-            .location
-            .store
-            .put_opts(&self.manifest_path(manifest.id), PutPayload::from(body), options)
-            .await
-        {
-            // The id was free because it has been pruned: newer runs are far ahead already.
-            Ok(_) => match self.ids().await?.last() {
-                Some(last) if *last > manifest.id => Err(CheckpointError::Fenced {
-                    job: self.job.clone(),
-                    newer: self.manifest(*last).await?.map_or(0, |m| m.generation),
-                    own: manifest.generation,
-                }),
-                _ => Ok(()),
-            },
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                let winner = self.manifest(manifest.id).await?;
-                match winner {
-                    // The store's answer to our own write was lost and the write was tried again.
-                    Some(m) if m.generation == manifest.generation => Ok(()),
-                    winner => Err(CheckpointError::Fenced {
-                        job: self.job.clone(),
-                        newer: winner.map_or(0, |m| m.generation),
-                        own: manifest.generation,
-                    }),
+        let body = match serde_json::to_vec_pretty(manifest) {
+            Ok(body) => bytes::Bytes::from(body),
+            Err(e) => return Err(self.damaged("the manifest to be written", e)),
+        };
+        let path = self.manifest_path(manifest.id);
+        let put = || async {
+            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+            match self.location.store.put_opts(&path, PutPayload::from(body.clone()), options).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    Ok(false)
                 }
+                Err(e) => Err(self.failed(&what, &e)),
             }
-            Err(e) => Err(self.failed(what, &e)),
+        };
+        if !retried(put).await? && !self.wrote(manifest).await? {
+            let newer = self.generation_from(manifest.id).await?;
+            return Err(CheckpointError::Fenced { job: self.job.clone(), newer, own: manifest.generation });
+        }
+        self.location.sync(&path).await.map_err(|e| self.not_synced(&what, &e))?;
+        match self.ids().await?.last() {
+            // The id was free because it has been pruned: newer runs are far ahead already.
+            Some(last) if *last > manifest.id => {
+                let newer = self.generation_from(*last).await?;
+                Err(CheckpointError::Fenced { job: self.job.clone(), newer, own: manifest.generation })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what stands under the manifest's id is what this start wrote: the answer to its put was lost.
+    async fn wrote(&self, manifest: &Manifest) -> Result<bool, CheckpointError> {
+        match self.manifest(manifest.id).await {
+            Ok(Some(found)) => Ok(found.start == manifest.start
+                && serde_json::to_value(found).ok() == serde_json::to_value(manifest).ok()),
+            Ok(None) | Err(CheckpointError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The generation of a manifest; 0 where it cannot be read any more.
+    async fn generation_from(&self, id: u64) -> Result<u64, CheckpointError> {
+        match self.manifest(id).await {
+            Ok(found) => Ok(found.map_or(0, |m| m.generation)),
+            Err(CheckpointError::Damaged { .. }) => Ok(0),
+            Err(error) => Err(error),
         }
     }
 
@@ -191,28 +307,46 @@ impl CheckpointStore {
         bytes: Vec<u8>,
     ) -> Result<String, CheckpointError> {
         let path = format!("state/{id:020}/{generation}-{node}-{worker}.bin");
-        let put = self.location.store.put(&self.at(&path), PutPayload::from(bytes)).await;
-        put.map_err(|e| self.failed(format!("write the state of `{node}`"), &e))?;
-        Ok(path)
+        let (what, bytes, at) =
+            (format!("write the state of `{node}`"), bytes::Bytes::from(bytes), self.at(&path));
+        let put = || async {
+            let put = self.location.store.put(&at, PutPayload::from(bytes.clone())).await;
+            put.map_err(|e| self.failed(&what, &e))?;
+            self.location.sync(&at).await.map_err(|e| self.not_synced(&what, &e))
+        };
+        retried(put).await.map(|()| path)
     }
 
     /// Reads a state file.
     pub async fn get_state(&self, path: &str) -> Result<Vec<u8>, CheckpointError> {
         let what = format!("read state file {path}");
-        let found = self.location.store.get(&self.at(path)).await.map_err(|e| self.failed(&what, &e))?;
-        Ok(found.bytes().await.map_err(|e| self.failed(what, &e))?.to_vec())
+        let read = || async {
+            let found = self.location.store.get(&self.at(path)).await.map_err(|e| self.failed(&what, &e))?;
+            found.bytes().await.map_err(|e| self.failed(&what, &e))
+        };
+        Ok(retried(read).await?.to_vec())
     }
 
     /// Removes checkpoints beyond the number kept, and state no manifest names. Errors are not
     /// fatal: what stays is removed the next time.
     pub async fn prune(&self) -> Result<(), CheckpointError> {
         let ids = self.ids().await?;
-        let Some(cut) = ids.len().checked_sub(self.keep) else { return Ok(()) };
         let mut named = std::collections::BTreeSet::new();
-        for id in &ids[cut..] {
-            if let Some(manifest) = self.manifest(*id).await? {
-                named.extend(manifest.state.into_values().flatten().map(|f| f.path));
+        let (mut cut, mut whole) = (ids.len(), 0);
+        // Only whole ones count: what a run could begin from.
+        while cut > 0 && whole < self.keep {
+            cut -= 1;
+            match self.manifest(ids[cut]).await {
+                Ok(None) | Err(CheckpointError::Damaged { .. }) => {}
+                Ok(Some(manifest)) => {
+                    whole += 1;
+                    named.extend(manifest.state.into_values().flatten().map(|f| f.path));
+                }
+                Err(error) => return Err(error),
             }
+        }
+        if cut == 0 {
+            return Ok(());
         }
         for id in &ids[..cut] {
             let _ = self.location.store.delete(&self.manifest_path(*id)).await;
@@ -222,7 +356,7 @@ impl CheckpointStore {
         let found: Result<Vec<_>, _> = self.location.store.list(Some(&prefix)).try_collect().await;
         for object in found.map_err(|e| self.failed("list state files", &e))? {
             let path = object.location.to_string();
-            let Some(at) = path.find("state/") else { continue };
+            let Some(at) = path.rfind("state/") else { continue };
             let relative = &path[at..];
             let id: u64 = relative.split('/').nth(1).and_then(|p| p.parse().ok()).unwrap_or(u64::MAX);
             // Files of checkpoints being written now have ids above the newest manifest.
@@ -246,6 +380,7 @@ mod tests {
             job: "j".into(),
             generation,
             run: 1,
+            start: generation,
             committed_at: String::new(),
             reason: Reason::Interval,
             workers: 1,

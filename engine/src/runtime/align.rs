@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::keys::KeyReader;
-use crate::runtime::hold::Hold;
+use crate::runtime::hold::{Hold, sorted};
 use crate::runtime::time::Time;
 
 /// One input port.
@@ -24,6 +24,8 @@ pub struct Align {
     pub epoch: u64,
     /// Rows of later epochs.
     stash: VecDeque<(Time, usize, RecordBatch)>,
+    /// Rows that a checkpoint held for ports which hold none any more: they come before all others.
+    early: Vec<Ready>,
 }
 
 /// Rows that may be processed at once, by port.
@@ -36,7 +38,12 @@ impl Align {
             keys: KeyReader::new(keys),
             hold: ordered.then(|| Hold::new(schema)),
         };
-        Self { ports: ports.into_iter().map(port).collect(), epoch, stash: VecDeque::new() }
+        Self {
+            ports: ports.into_iter().map(port).collect(),
+            epoch,
+            stash: VecDeque::new(),
+            early: Vec::new(),
+        }
     }
 
     /// Takes a batch; gives it back where it is to be processed now, and the number of rows left
@@ -108,13 +115,31 @@ impl Align {
         self.ports.iter().map(|p| p.hold.as_ref().map_or_else(Vec::new, Hold::batches)).collect()
     }
 
-    /// Puts held rows back.
+    /// Puts held rows back. Where rows are taken as they come now (the graph's time-keeping has changed), they wait for
+    /// [`early`](Self::early).
     pub fn restore(&mut self, port: usize, batch: RecordBatch) -> Result<(), ArrowError> {
-        match self.ports.get_mut(port).and_then(|p| p.hold.as_mut()) {
-            Some(hold) => hold.insert(batch),
-            None => Err(ArrowError::InvalidArgumentError(
-                "a checkpoint holds rows for an input that holds none".into(),
-            )),
+        match self.ports.get_mut(port) {
+            Some(Port { hold: Some(hold), .. }) => hold.insert(batch),
+            Some(_) => {
+                self.early.push((port, batch));
+                Ok(())
+            }
+            None => Err(ArrowError::InvalidArgumentError(format!(
+                "a checkpoint holds rows for input {port}, which is not there"
+            ))),
         }
+    }
+
+    /// Takes the restored rows that are to be processed before any other: each port's in order.
+    pub fn early(&mut self) -> Result<Vec<Ready>, ArrowError> {
+        let mut ports: std::collections::BTreeMap<usize, Vec<RecordBatch>> = Default::default();
+        for (port, batch) in self.early.drain(..) {
+            ports.entry(port).or_default().push(batch);
+        }
+        let in_order = |(port, batches): (usize, Vec<RecordBatch>)| {
+            let all = arrow::compute::concat_batches(&batches[0].schema(), &batches)?;
+            Ok((port, sorted(all)?))
+        };
+        ports.into_iter().map(in_order).collect()
     }
 }

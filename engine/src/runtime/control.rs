@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::registry::Role;
 use crate::runtime::job::{JobError, RunOptions};
 use crate::runtime::opening::Opening;
+use crate::runtime::restore::Restored;
 use crate::runtime::time::Time;
 
 /// From the coordinator to every worker.
@@ -86,6 +87,9 @@ pub struct Start {
     pub generation: u64,
     /// Generation at which this run began from nothing.
     pub run: u64,
+    /// Its identity, random.
+    #[serde(default)]
+    pub start: u64,
     /// Whether the run has committed no checkpoint yet.
     pub fresh: bool,
     /// The checkpoint whose content it begins from (0: none).
@@ -123,6 +127,8 @@ pub struct Shared {
     pub store: Option<CheckpointStore>,
     /// How the run begins.
     pub start: Start,
+    /// The state it begins with.
+    pub restored: Restored,
     /// Sink tasks, to be waited for at the end.
     pub tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     /// Source tasks: told to stop, a source may still have to put away what it has read (a capture).
@@ -159,6 +165,7 @@ impl Shared {
             ask_stop,
             store,
             start,
+            restored: Restored::default(),
             tasks: Mutex::default(),
             sources: Mutex::default(),
             failing: CancellationToken::new(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 use tokio::sync::mpsc;
@@ -11,10 +12,16 @@ use crate::checkpoint::manifest::{Manifest, Reason, SourceState};
 use crate::clock::Stopwatch;
 use crate::registry::Role;
 use crate::runtime::control::{Ack, Command, Report, Shared, partition_states, state_file};
-use crate::runtime::job::JobError;
 
-/// Checkpoints that may fail one after the other before the run gives up.
-const FAILURES_MAX: u32 = 5;
+/// How often the last checkpoint of a run is tried; each try is some half minute of patience of its own.
+const LAST_TRIES: u32 = 10;
+/// Pause after a failed checkpoint, doubled with each failure in a row up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A checkpoint that is not complete after this long is reported, again and again, with what it waits for.
+const SLOW: Duration = Duration::from_secs(60);
+/// The last checkpoint is too old when it is older than this and than three intervals.
+const OLD: Duration = Duration::from_secs(30);
 
 /// The state of a run as worker 0 knows it.
 pub struct Coordinator {
@@ -22,6 +29,8 @@ pub struct Coordinator {
     peers: usize,
     next_id: u64,
     since_last: Stopwatch,
+    /// Since the last one that was committed, or a warning that none was.
+    since_committed: Stopwatch,
     ended: BTreeSet<(usize, usize)>,
     stop_asked: bool,
     open: Option<Open>,
@@ -38,6 +47,8 @@ struct Open {
     reason: Reason,
     acks: Vec<Ack>,
     watch: Stopwatch,
+    /// Since it began, or was last reported as slow.
+    reported: Stopwatch,
     committing: bool,
 }
 
@@ -47,6 +58,7 @@ impl Coordinator {
         Self {
             next_id: shared.start.epoch,
             since_last: shared.clock.start(),
+            since_committed: shared.clock.start(),
             peers,
             ended: BTreeSet::new(),
             stop_asked: false,
@@ -81,7 +93,8 @@ impl Coordinator {
             match outcome {
                 Ok(()) => {
                     self.failures = 0;
-                    self.shared.metrics.count_checkpoint();
+                    self.since_committed = self.shared.clock.start();
+                    self.shared.metrics.checkpoint_committed(self.shared.clock.now_ns());
                     commands.push(Command::Committed { id });
                     if matches!(reason, Reason::Stop | Reason::End) {
                         commands.push(Command::Close);
@@ -96,7 +109,8 @@ impl Coordinator {
         if complete {
             self.commit();
         }
-        if self.open.is_none() && !self.closed {
+        self.report_slow();
+        if self.open.is_none() && !self.closed && self.may_try() {
             let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source).count();
             let reason = if self.stop_asked {
                 Some(Reason::Stop)
@@ -118,12 +132,43 @@ impl Coordinator {
                     reason,
                     acks: Vec::new(),
                     watch: self.shared.clock.start(),
+                    reported: self.shared.clock.start(),
                     committing: false,
                 });
                 commands.push(Command::Checkpoint { id, halt: reason == Reason::Stop });
             }
         }
         commands
+    }
+
+    /// Whether the pause after a failure is over.
+    fn may_try(&self) -> bool {
+        let pause = PAUSE.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);
+        self.failures == 0 || self.since_last.elapsed() >= pause
+    }
+
+    /// Warns of a checkpoint that takes long, and of one that has become old.
+    fn report_slow(&mut self) {
+        let (peers, plan, clock) = (self.peers, &self.shared.plan, &self.shared.clock);
+        if let Some(open) = self.open.as_mut().filter(|open| open.reported.elapsed() >= SLOW) {
+            let done = |node: usize| open.acks.iter().filter(|ack| ack.node == node).count() == peers;
+            let waits: Vec<&str> =
+                plan.nodes.iter().filter(|n| !done(n.id)).map(|n| n.name.as_str()).collect();
+            let (id, secs) = (open.id, open.watch.elapsed().as_secs());
+            match open.committing {
+                true => tracing::warn!(id, secs, "a checkpoint is being written for long"),
+                false => {
+                    tracing::warn!(id, secs, waits_for = waits.join(", "), "a checkpoint is not complete")
+                }
+            }
+            open.reported = clock.start();
+        }
+        let old = OLD.max(self.shared.options.checkpoint_every.saturating_mul(3));
+        if self.shared.store.is_some() && !self.closed && self.since_committed.elapsed() >= old {
+            let failures = self.failures;
+            tracing::warn!(failures, "no checkpoint has been committed for {} s", old.as_secs());
+            self.since_committed = clock.start();
+        }
     }
 
     /// Every node acknowledges once per worker.
@@ -141,6 +186,7 @@ impl Coordinator {
                 what: format!("write checkpoint {id}"),
                 place: self.place(),
                 reason: broken,
+                may_pass: true,
             };
             let _ = self.commits.0.send((id, reason, Err(error)));
             return;
@@ -177,13 +223,19 @@ impl Coordinator {
         self.shared.store.as_ref().map_or_else(|| "the sinks' storage".into(), |s| s.place())
     }
 
+    /// A run goes on without a checkpoint, and tries the next; only its last one it cannot do without.
     fn failed(&mut self, id: u64, reason: Reason, error: CheckpointError) {
         self.failures += 1;
-        let last = matches!(reason, Reason::Stop | Reason::End) || self.failures >= FAILURES_MAX;
+        self.shared.metrics.count_checkpoint_failure();
+        let last = matches!(reason, Reason::Stop | Reason::End);
         match error {
-            fenced @ CheckpointError::Fenced { .. } => self.shared.fail(JobError::Fenced(fenced.to_string())),
-            error if last => self.shared.fail(JobError::Checkpoint(error.to_string())),
-            error => tracing::error!(id, %error, "a checkpoint has failed; the job goes on and tries again"),
+            fenced @ CheckpointError::Fenced { .. } => self.shared.fail(fenced.into()),
+            error if last && (self.failures >= LAST_TRIES || !error.may_pass()) => {
+                self.shared.fail(error.into());
+            }
+            error => {
+                tracing::error!(id, %error, failures = self.failures, "a checkpoint has failed; the job goes on and tries again")
+            }
         }
     }
 }
@@ -195,6 +247,7 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         job: shared.plan.job.clone(),
         generation: shared.start.generation,
         run: shared.start.run,
+        start: shared.start.start,
         committed_at: rfc3339(shared.clock.now_ns()),
         reason,
         workers: peers,

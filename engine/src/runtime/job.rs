@@ -18,17 +18,16 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::manifest::{Manifest, Reason};
-use crate::checkpoint::{CheckpointError, CheckpointStore, StartFrom};
+use crate::checkpoint::{CheckpointStore, StartFrom};
 use crate::clock::Clock;
 use crate::connector::ConnectorError;
 use crate::metrics::Metrics;
 use crate::plan::{Edge, Plan, Port};
+use crate::runtime::begin::{begin, close, still_ours};
 use crate::runtime::cluster::{Cluster, ControlPlane, Link};
 use crate::runtime::control::{Shared, Start};
-use crate::runtime::coordinator::rfc3339;
 use crate::runtime::failure::FailureClass;
-use crate::runtime::worker;
+use crate::runtime::{restore, worker};
 
 /// How to run a graph. None of it changes the rows that come out.
 #[derive(Clone, Debug)]
@@ -225,104 +224,6 @@ impl Plan {
     }
 }
 
-/// Finds where a run begins and takes over the job: from then on older runs are fenced.
-pub async fn begin(
-    plan: &Plan,
-    store: Option<&CheckpointStore>,
-    from: StartFrom,
-    clock: &Clock,
-) -> Result<Start, JobError> {
-    let Some(store) = store else {
-        let now = (clock.now_ns() / 1_000_000).max(1) as u64;
-        return Ok(Start { generation: now, run: now, fresh: true, checkpoint: 0, epoch: 1, manifest: None });
-    };
-    let storage = |e: CheckpointError| JobError::Checkpoint(e.to_string());
-    loop {
-        let last_id = store.ids().await.map_err(storage)?.last().copied();
-        let last = match last_id {
-            Some(id) => store.manifest(id).await.map_err(storage)?,
-            None => None,
-        };
-        let chosen: Option<Manifest> = match from {
-            StartFrom::None => None,
-            StartFrom::Latest => match &last {
-                Some(m) if m.reason == Reason::Closed => {
-                    tracing::info!(checkpoint = m.id, "the last run had ended: this one begins from nothing");
-                    None
-                }
-                other => other.clone(),
-            },
-            StartFrom::Id(id) => match store.manifest(id).await.map_err(storage)? {
-                Some(m) => Some(m),
-                None => return Err(storage(CheckpointError::Missing { job: plan.job.clone(), id })),
-            },
-        };
-        if let Some(manifest) = &chosen {
-            crate::plan::compatible(&manifest.graph, plan).map_err(|problems| {
-                let list: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
-                JobError::Setup(format!(
-                    "the graph has changed since checkpoint {} in a way its state cannot follow:\n{}\nrun with --from none to begin from nothing",
-                    manifest.id,
-                    list.join("\n")
-                ))
-            })?;
-        }
-        let id = last_id.unwrap_or(0) + 1;
-        // By the clock, so that it is larger even where the old checkpoints have been lost.
-        let now_ms = (clock.now_ns() / 1_000_000).max(0) as u64;
-        let generation = now_ms.max(last.as_ref().map_or(0, |m| m.generation) + 1);
-        // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
-        let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
-        let run = chosen.as_ref().map_or(generation, |m| m.run);
-        let mut mark = chosen.clone().unwrap_or_else(|| Manifest {
-            id,
-            content: last_id.unwrap_or(0),
-            job: plan.job.clone(),
-            generation,
-            run,
-            committed_at: String::new(),
-            reason: Reason::Start,
-            workers: 0,
-            graph: serde_json::Value::Null,
-            sources: Default::default(),
-            state: Default::default(),
-            sinks: Default::default(),
-        });
-        let checkpoint = mark.content;
-        mark.id = id;
-        mark.generation = generation;
-        mark.run = run;
-        mark.reason = Reason::Start;
-        mark.committed_at = rfc3339(clock.now_ns());
-        mark.graph = crate::plan::describe(plan);
-        match store.commit(&mark).await {
-            Ok(()) => {
-                return Ok(Start { generation, run, fresh, checkpoint, epoch: id + 1, manifest: Some(mark) });
-            }
-            // An older run committed in between: look again.
-            Err(CheckpointError::Fenced { .. }) => continue,
-            Err(e) => return Err(storage(e)),
-        }
-    }
-}
-
-/// Notes that the run of `generation` has ended and has closed its sinks, if that is how it came to
-/// its end.
-pub async fn close(store: &CheckpointStore, generation: u64, clock: &Clock) -> Result<(), JobError> {
-    let storage = |e: CheckpointError| JobError::Checkpoint(e.to_string());
-    let Some(id) = store.ids().await.map_err(storage)?.last().copied() else { return Ok(()) };
-    match store.manifest(id).await.map_err(storage)? {
-        Some(m) if m.generation == generation && m.reason == Reason::End => {
-            crate::fault::point("ended");
-            let committed_at = rfc3339(clock.now_ns());
-            let mark = Manifest { id: id + 1, reason: Reason::Closed, committed_at, ..m };
-            store.commit(&mark).await.map_err(storage)
-        }
-        // It was told to stop, or a newer run has taken over.
-        _ => Ok(()),
-    }
-}
-
 /// Runs a graph until it ends, fails for good, or `stop` is cancelled (it then takes a last
 /// checkpoint). Blocks; connectors run on `tokio`.
 pub fn run(
@@ -342,26 +243,28 @@ pub fn run(
     };
     let mut from = options.checkpoints.as_ref().map(|c| c.from).unwrap_or_default();
     let mut attempt = 0;
+    let mut before: Option<u64> = None;
     loop {
-        let start = match &options.cluster {
-            Some(cluster) => cluster.start.clone(),
-            None => tokio.block_on(begin(&plan, store.as_ref(), from, &options.clock))?,
-        };
         let committed = metrics.checkpoints();
-        let generation = start.generation;
-        let error =
-            match once(plan.clone(), options, metrics.clone(), tokio, stop.clone(), store.clone(), start) {
-                Ok(()) => {
-                    return match &store {
-                        // The processes of a cluster end together.
-                        Some(store) if options.cluster.is_none() => {
-                            tokio.block_on(close(store, generation, &options.clock))
-                        }
-                        _ => Ok(()),
-                    };
-                }
-                Err(error) => error,
-            };
+        let begun = match &options.cluster {
+            Some(cluster) => Ok(cluster.start.clone()),
+            None => tokio.block_on(begin(&plan, store.as_ref(), from, before, &options.clock)),
+        };
+        let ended = begun.and_then(|start| {
+            before = Some(start.start);
+            once(plan.clone(), options, metrics.clone(), tokio, stop.clone(), store.clone(), start)
+        });
+        let error = match (ended, &store) {
+            // The processes of a cluster end together.
+            (Ok(()), Some(store)) if options.cluster.is_none() => {
+                return tokio.block_on(close(store, before.unwrap_or_default(), &options.clock));
+            }
+            (Ok(()), _) => return Ok(()),
+            (Err(error), Some(store)) if options.cluster.is_none() => {
+                tokio.block_on(still_ours(store, before, error))
+            }
+            (Err(error), _) => error,
+        };
         if metrics.checkpoints() > committed {
             attempt = 0;
         }
@@ -373,7 +276,9 @@ pub fn run(
         }
         attempt += 1;
         metrics.count_restart();
-        from = StartFrom::Latest;
+        if before.is_some() {
+            from = StartFrom::Latest;
+        }
         let wait = Duration::from_millis(200 << attempt.min(7));
         tracing::warn!(%error, attempt, wait_ms = wait.as_millis() as u64, "the job restarts from its last checkpoint");
         tokio.block_on(async {
@@ -395,6 +300,7 @@ fn once(
     start: Start,
 ) -> Result<(), JobError> {
     let shared = Arc::new(Shared::new(plan, options.clone(), metrics, tokio.clone(), stop, store, start));
+    restore::load(&shared)?;
     match &options.cluster {
         Some(cluster) => {
             let (links, control) = cluster.join(&shared)?;

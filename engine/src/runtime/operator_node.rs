@@ -20,7 +20,6 @@ use crate::plan::{Body, Exchange, Node};
 use crate::runtime::align::Align;
 use crate::runtime::control::{Ack, Local, Report};
 use crate::runtime::input::{self, Input, RowStream};
-use crate::runtime::restore;
 use crate::runtime::rows::{self, Rows};
 use crate::runtime::time::{Time, progress};
 use crate::sink::Delivery;
@@ -28,24 +27,18 @@ use crate::sink::Delivery;
 /// Bytes of state encoded between two looks at the inputs.
 const SNAPSHOT_SLICE_BYTES: usize = 256 * 1024;
 
-/// Adds `node` to the dataflow.
-pub fn add<'scope>(
-    scope: Scope<'scope, Time>,
-    local: &Rc<Local>,
-    node: &Node,
-    streams: Vec<RowStream<'scope>>,
-) -> Result<RowStream<'scope>, String> {
+/// An operator with what a checkpoint knows of it.
+pub struct Prepared {
+    operator: Box<dyn Operator>,
+    align: Align,
+}
+
+/// Makes this worker's instance of `node` and restores it.
+pub fn prepare(local: &Local, node: &Node) -> Result<Prepared, String> {
     let Body::Operator { plan, delivery } = &node.body else {
         return Err(format!("{} is no operator", node.name));
     };
-    let mut builder = OperatorBuilder::new(node.name.clone(), scope);
-    let activator = scope.activator_for(builder.operator_info().address);
     let schemas: Vec<_> = node.inputs.iter().map(|e| local.shared.plan.edge_schema(e)).collect();
-    let inputs: Vec<Input> = streams
-        .into_iter()
-        .zip(&node.inputs)
-        .map(|(stream, edge)| input::add(&mut builder, stream, &edge.exchange, local.peers))
-        .collect();
     let keys = node.inputs.iter().zip(&schemas).enumerate().map(|(i, (edge, schema))| {
         let columns = match (&edge.exchange, &plan.distribution) {
             (Exchange::Key(columns), _) => columns.clone(),
@@ -59,7 +52,7 @@ pub fn add<'scope>(
     let epoch = local.shared.start.epoch;
     let mut align = Align::new(keys.collect(), *delivery == Delivery::Ordered, epoch);
     let mut operator = (plan.build)();
-    let state = restore::node_state(local, node)?;
+    let state = local.shared.restored.take(node.id, local.index);
     for (group, bytes) in &state.groups {
         let target = operator
             .state()
@@ -74,6 +67,26 @@ pub fn add<'scope>(
             }
         }
     }
+    Ok(Prepared { operator, align })
+}
+
+/// Adds `node` to the dataflow.
+pub fn add<'scope>(
+    scope: Scope<'scope, Time>,
+    local: &Rc<Local>,
+    node: &Node,
+    prepared: Prepared,
+    streams: Vec<RowStream<'scope>>,
+) -> Result<RowStream<'scope>, String> {
+    let epoch = local.shared.start.epoch;
+    let mut builder = OperatorBuilder::new(node.name.clone(), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
+    let inputs: Vec<Input> = streams
+        .into_iter()
+        .zip(&node.inputs)
+        .map(|(stream, edge)| input::add(&mut builder, stream, &edge.exchange, local.peers))
+        .collect();
+    let Prepared { operator, align } = prepared;
     let (output, stream) = builder.new_output::<Rows>();
     let output = OutputBuilder::<Time, NoopBuilder<Rows>>::from(output);
     let mut run = OperatorRun {
@@ -139,6 +152,12 @@ impl OperatorRun {
     }
 
     fn step(&mut self, frontiers: &[MutableAntichain<Time>]) -> Result<(), OperatorError> {
+        for (port, batch) in self.align.early()? {
+            let mut inputs = vec![None; self.inputs.len()];
+            inputs[port] = Some(batch);
+            self.operator.process(&inputs, &mut self.made)?;
+            self.send();
+        }
         let mut arrived = Vec::new();
         for (port, input) in self.inputs.iter_mut().enumerate() {
             input(&mut |time, batch| arrived.push((time, port, batch)));

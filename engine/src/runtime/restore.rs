@@ -1,57 +1,170 @@
-//! Finds, in the checkpoint a run starts from, the part of a node that belongs to one worker.
+//! Finds, in the checkpoint a run starts from, the part of each node that belongs to each worker of this process.
+//!
+//! Everything is read and checked before the dataflow is built: each file once, several at a time. What cannot be read
+//! ends the run with the file's name and the node's, and never leaves half a dataflow behind.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
+use futures::{StreamExt, TryStreamExt};
 
+use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::manifest::StateFile;
 use crate::checkpoint::state_file::NodeState;
 use crate::keys::{KeyReader, owner};
-use crate::plan::{Exchange, Node};
-use crate::runtime::control::Local;
+use crate::plan::{Exchange, Node, Plan};
+use crate::registry::Role;
+use crate::runtime::control::Shared;
 use crate::runtime::exchange::shard;
+use crate::runtime::job::JobError;
 use crate::runtime::rows;
 
-/// State of `node` for this worker, from whatever number of workers wrote it.
-pub fn node_state(local: &Local, node: &Node) -> Result<NodeState, String> {
-    let mut mine = NodeState::default();
-    let (Some(manifest), Some(store)) = (&local.shared.start.manifest, &local.shared.store) else {
-        return Ok(mine);
-    };
-    for file in manifest.state.get(&node.name).into_iter().flatten() {
-        let bytes = local.shared.tokio.block_on(store.get_state(&file.path)).map_err(|e| e.to_string())?;
-        let state = NodeState::decode(&bytes).map_err(|e| format!("{}: {e}", file.path))?;
-        mine.groups
-            .extend(state.groups.into_iter().filter(|(group, _)| owner(*group, local.peers) == local.index));
-        for (port, batches) in state.held.into_iter().enumerate() {
-            mine.held.resize_with(mine.held.len().max(port + 1), Vec::new);
-            for bytes in batches {
-                let batch = rows::decode(&bytes).map_err(|e| format!("{}: {e}", file.path))?;
-                let Some(batch) = batch else { continue };
-                let exchange = node.inputs.get(port).map_or(&Exchange::Stay, |edge| &edge.exchange);
-                if let Some(part) = own_rows(local, exchange, &batch)? {
-                    mine.held[port].push(rows::encode(&part));
-                }
+/// State files that are read and decoded at once.
+const FILES_AT_ONCE: usize = 4;
+
+/// The state of this process's workers, until each has taken its own.
+#[derive(Debug, Default)]
+pub struct Restored(Mutex<BTreeMap<(usize, usize), NodeState>>);
+
+impl Restored {
+    /// The state of a node on a worker; nothing where it has none, or has taken it.
+    pub fn take(&self, node: usize, worker: usize) -> NodeState {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.remove(&(node, worker)).unwrap_or_default()
+    }
+
+    fn add(&self, node: usize, part: Part) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (worker, mut part) in part {
+            let state = states.entry((node, worker)).or_default();
+            state.groups.append(&mut part.groups);
+            state.held.resize_with(state.held.len().max(part.held.len()), Vec::new);
+            for (port, mut batches) in part.held.into_iter().enumerate() {
+                state.held[port].append(&mut batches);
             }
         }
     }
-    Ok(mine)
 }
 
-/// The rows of a batch that `exchange` would bring to this worker. Rows that stay where they are
-/// have no owner: the first worker takes them.
-fn own_rows(local: &Local, exchange: &Exchange, batch: &RecordBatch) -> Result<Option<RecordBatch>, String> {
-    let worker_of = |group: u16| match exchange {
-        Exchange::Key(_) => owner(group, local.peers),
-        Exchange::Shard { shards, .. } => shard(group, *shards) % local.peers,
-        Exchange::Stay => 0,
-    };
-    let columns = match exchange {
-        Exchange::Key(columns) | Exchange::Shard { by: columns, .. } => columns.clone(),
-        Exchange::Stay => Vec::new(),
-    };
-    let mut groups = Vec::new();
-    KeyReader::new(columns).groups(batch, &mut groups);
-    let mask: BooleanArray = groups.iter().map(|g| Some(worker_of(*g) == local.index)).collect();
-    if mask.true_count() == 0 {
-        return Ok(None);
+/// What a file holds, by worker.
+type Part = BTreeMap<usize, NodeState>;
+
+/// Reads the state of all nodes for the workers of this process.
+pub fn load(shared: &Shared) -> Result<(), JobError> {
+    let (Some(manifest), Some(store)) = (&shared.start.manifest, &shared.store) else { return Ok(()) };
+    let workers = shared.options.workers.max(1);
+    let (process, processes) =
+        shared.options.cluster.as_ref().map_or((0, 1), |c| (c.process, c.addresses.len().max(1)));
+    let split =
+        Split { plan: shared.plan.clone(), first: process * workers, workers, peers: processes * workers };
+    let mut files = Vec::new();
+    for (name, parts) in &manifest.state {
+        let of = |n: &&Node| n.name == *name && n.role != Role::Source;
+        let node = shared.plan.nodes.iter().find(of).map(|node| node.id);
+        match node {
+            Some(node) => files.extend(parts.iter().map(|file| (node, file))),
+            // A sink that is gone leaves the rows it held.
+            None => tracing::warn!(node = name, "the graph has this node no more: its state is left out"),
+        }
     }
-    arrow::compute::filter_record_batch(batch, &mask).map(Some).map_err(|e| e.to_string())
+    shared.tokio.block_on(async {
+        let reads = files.into_iter().map(|(node, file)| {
+            let split = split.clone();
+            async move {
+                let part = read(store, node, file, split).await?;
+                shared.restored.add(node, part);
+                Ok::<_, JobError>(())
+            }
+        });
+        futures::stream::iter(reads).buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await
+    })
+}
+
+async fn read(
+    store: &CheckpointStore,
+    node: usize,
+    file: &StateFile,
+    split: Split,
+) -> Result<Part, JobError> {
+    let bytes = store.get_state(&file.path).await?;
+    let name = split.plan.nodes[node].name.clone();
+    let done = tokio::task::spawn_blocking(move || split.part(node, &bytes)).await;
+    let part = done.unwrap_or_else(|e| Err(e.to_string()));
+    part.map_err(|reason| {
+        JobError::Checkpoint(format!(
+            "the state of `{name}` cannot be restored from `{}` in {}: {reason}; run with --from ID to begin from an older \
+             checkpoint (`tidemill checkpoints` lists them)",
+            file.path,
+            store.place()
+        ))
+    })
+}
+
+/// Which workers take what.
+#[derive(Clone)]
+struct Split {
+    plan: std::sync::Arc<Plan>,
+    /// The first worker of this process.
+    first: usize,
+    workers: usize,
+    peers: usize,
+}
+
+impl Split {
+    fn part(&self, node: usize, bytes: &[u8]) -> Result<Part, String> {
+        let node = &self.plan.nodes[node];
+        let state = NodeState::decode(bytes).map_err(|e| e.to_string())?;
+        let mine = |worker: usize| (self.first..self.first + self.workers).contains(&worker);
+        let mut part = Part::new();
+        for (group, bytes) in state.groups {
+            let worker = owner(group, self.peers);
+            if mine(worker) {
+                part.entry(worker).or_default().groups.push((group, bytes));
+            }
+        }
+        for (port, batches) in state.held.into_iter().enumerate() {
+            let edge = node.inputs.get(port);
+            if edge.is_none() && !batches.is_empty() {
+                return Err(format!("it holds rows of input {port}, which `{}` does not have", node.name));
+            }
+            let exchange = edge.map_or(&Exchange::Stay, |edge| &edge.exchange);
+            for bytes in batches {
+                let Some(batch) = rows::decode(&bytes).map_err(|e| e.to_string())? else { continue };
+                for worker in (self.first..self.first + self.workers).filter(|w| mine(*w)) {
+                    let Some(rows) = self.rows_of(worker, exchange, &batch)? else { continue };
+                    let held = &mut part.entry(worker).or_default().held;
+                    held.resize_with(held.len().max(port + 1), Vec::new);
+                    held[port].push(rows::encode(&rows));
+                }
+            }
+        }
+        Ok(part)
+    }
+
+    /// The rows of a batch that `exchange` would bring to a worker. Rows that stay where they are have no owner: the first
+    /// worker takes them.
+    fn rows_of(
+        &self,
+        worker: usize,
+        exchange: &Exchange,
+        batch: &RecordBatch,
+    ) -> Result<Option<RecordBatch>, String> {
+        let worker_of = |group: u16| match exchange {
+            Exchange::Key(_) => owner(group, self.peers),
+            Exchange::Shard { shards, .. } => shard(group, *shards) % self.peers,
+            Exchange::Stay => 0,
+        };
+        let columns = match exchange {
+            Exchange::Key(columns) | Exchange::Shard { by: columns, .. } => columns.clone(),
+            Exchange::Stay => Vec::new(),
+        };
+        let mut groups = Vec::new();
+        KeyReader::new(columns).groups(batch, &mut groups);
+        let mask: BooleanArray = groups.iter().map(|g| Some(worker_of(*g) == worker)).collect();
+        if mask.true_count() == 0 {
+            return Ok(None);
+        }
+        arrow::compute::filter_record_batch(batch, &mask).map(Some).map_err(|e| e.to_string())
+    }
 }

@@ -25,17 +25,34 @@ use crate::runtime::hold::sorted;
 use crate::runtime::input::{self, Input, RowStream};
 use crate::runtime::job::JobError;
 use crate::runtime::operator_node::store_state;
-use crate::runtime::restore;
 use crate::runtime::rows::{self, Rows};
 use crate::runtime::sink_task::{SinkMessage, SinkTask};
 use crate::runtime::time::{Time, progress};
 use crate::sink::{Delivery, Placement, SinkContext};
+
+/// Restores the rows that this worker's instance of `node` held.
+pub fn prepare(local: &Local, node: &Node) -> Result<Align, String> {
+    let Body::Sink { plan } = &node.body else { return Err(format!("{} is no sink", node.name)) };
+    let epoch = local.shared.start.epoch;
+    // A null key is a shard's business, not a reason to leave a row out: no key columns here.
+    let ports = node.inputs.iter().map(|_| (node.schema.clone(), Vec::new())).collect();
+    let mut align = Align::new(ports, plan.delivery == Delivery::Ordered, epoch);
+    for (port, batches) in local.shared.restored.take(node.id, local.index).held.iter().enumerate() {
+        for bytes in batches {
+            if let Some(batch) = rows::decode(bytes).map_err(|e| e.to_string())? {
+                align.restore(port, batch).map_err(|e| e.to_string())?;
+            }
+        }
+    }
+    Ok(align)
+}
 
 /// Adds `node` to the dataflow; the stream it gives carries no rows, only progress.
 pub fn add<'scope>(
     scope: Scope<'scope, Time>,
     local: &Rc<Local>,
     node: &Node,
+    align: Align,
     streams: Vec<RowStream<'scope>>,
 ) -> Result<RowStream<'scope>, String> {
     let Body::Sink { plan } = &node.body else { return Err(format!("{} is no sink", node.name)) };
@@ -48,16 +65,6 @@ pub fn add<'scope>(
         .collect();
     let (_output, stream) = builder.new_output::<Rows>();
     let epoch = local.shared.start.epoch;
-    // A null key is a shard's business, not a reason to leave a row out: no key columns here.
-    let ports = node.inputs.iter().map(|_| (node.schema.clone(), Vec::new())).collect();
-    let mut align = Align::new(ports, plan.delivery == Delivery::Ordered, epoch);
-    for (port, batches) in restore::node_state(local, node)?.held.iter().enumerate() {
-        for bytes in batches {
-            if let Some(batch) = rows::decode(bytes).map_err(|e| e.to_string())? {
-                align.restore(port, batch).map_err(|e| e.to_string())?;
-            }
-        }
-    }
     let (count, by) = match &plan.placement {
         Placement::Local => (local.peers, Vec::new()),
         Placement::Shards { count, .. } => {
@@ -212,6 +219,9 @@ impl SinkRun {
     }
 
     fn step(&mut self, frontiers: &[MutableAntichain<Time>]) -> Result<(), arrow::error::ArrowError> {
+        for (_, batch) in self.align.early()? {
+            self.send(batch)?;
+        }
         let mut arrived = Vec::new();
         for (port, input) in self.inputs.iter_mut().enumerate() {
             input(&mut |time, batch| arrived.push((time, port, batch)));

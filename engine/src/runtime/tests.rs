@@ -23,6 +23,9 @@ use crate::row;
 use crate::sink::Delivery;
 use crate::spec::SourceOptions;
 
+mod flaky;
+mod starts;
+
 struct RunningSum(KeyedState<Vec<i64>>);
 
 impl Operator for RunningSum {

@@ -1,6 +1,7 @@
 //! One worker: renders the plan as a dataflow, then steps it, obeys commands and reports.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use timely::dataflow::operators::{Exchange, Inspect, Probe};
 use timely::worker::Worker;
 use tokio::sync::mpsc;
 
-use crate::plan::{Body, Port};
+use crate::plan::{Node, Port};
+use crate::registry::Role;
+use crate::runtime::align::Align;
 use crate::runtime::control::{Command, Local, Report, Shared};
 use crate::runtime::coordinator::Coordinator;
 use crate::runtime::job::JobError;
@@ -37,8 +40,16 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         probe: timely::dataflow::operators::probe::Handle::new(),
         shared: shared.clone(),
     });
+    // Before anything of the dataflow is there: what is refused here leaves nothing behind.
+    let prepared = match prepare(&local) {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            shared.fail(JobError::Checkpoint(reason));
+            return;
+        }
+    };
     let mut control = Control::new(worker, &local);
-    if let Err(reason) = render(worker, &local) {
+    if let Err(reason) = render(worker, &local, prepared) {
         shared.fail(JobError::Setup(reason));
     }
     let mut asked = false;
@@ -141,7 +152,23 @@ impl Control {
     }
 }
 
-fn render(worker: &mut Worker, local: &Rc<Local>) -> Result<(), String> {
+/// A node's instance on this worker, with the state it begins with.
+enum Prepared {
+    Source,
+    Operator(operator_node::Prepared),
+    Sink(Align),
+}
+
+fn prepare(local: &Local) -> Result<VecDeque<Prepared>, String> {
+    let prepare = |node: &Node| match node.role {
+        Role::Source => Ok(Prepared::Source),
+        Role::Operator => operator_node::prepare(local, node).map(Prepared::Operator),
+        Role::Sink => sink_node::prepare(local, node).map(Prepared::Sink),
+    };
+    local.shared.plan.nodes.iter().map(prepare).collect()
+}
+
+fn render(worker: &mut Worker, local: &Rc<Local>, mut prepared: VecDeque<Prepared>) -> Result<(), String> {
     let plan = local.shared.plan.clone();
     worker.dataflow_named::<Time, _, _>(&plan.job, |scope| {
         let mut rows = Vec::with_capacity(plan.nodes.len());
@@ -158,14 +185,17 @@ fn render(worker: &mut Worker, local: &Rc<Local>) -> Result<(), String> {
                     stream.ok_or_else(|| format!("`{}` reads a stream that does not exist", node.name))?,
                 );
             }
-            let (sent, refused) = match &node.body {
-                Body::Source { .. } => {
+            let instance = prepared.pop_front().ok_or_else(|| format!("`{}` was not prepared", node.name))?;
+            let (sent, refused) = match instance {
+                Prepared::Source => {
                     let streams = source_node::add(scope, local, node)?;
                     (Some(streams.rows), Some(streams.dead_letters))
                 }
-                Body::Operator { .. } => (Some(operator_node::add(scope, local, node, inputs)?), None),
-                Body::Sink { .. } => {
-                    sink_node::add(scope, local, node, inputs)?.probe_with(&local.probe);
+                Prepared::Operator(instance) => {
+                    (Some(operator_node::add(scope, local, node, instance, inputs)?), None)
+                }
+                Prepared::Sink(align) => {
+                    sink_node::add(scope, local, node, align, inputs)?.probe_with(&local.probe);
                     (None, None)
                 }
             };
