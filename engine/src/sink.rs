@@ -64,6 +64,9 @@ pub struct SinkContext {
     pub schema: SchemaRef,
     /// What every shard of the sink gave to the checkpoint the run starts from, by shard.
     pub restored: Vec<(usize, Value)>,
+    /// Where the run begins from nothing: what every shard gave to the last checkpoint of the run before, by shard. What is
+    /// remembered there is the sink's own, though it is not gone on with.
+    pub former: Vec<(usize, Value)>,
     /// The folder of the graph's file: relative paths start here.
     pub base: PathBuf,
     /// Time, for connectors that need it.

@@ -92,6 +92,7 @@ pub fn context(base: &Path, start_checkpoint: u64, restored: Vec<(usize, Value)>
         start_checkpoint,
         schema: schema(),
         restored,
+        former: Vec::new(),
         base: base.to_owned(),
         clock: Clock::System,
     }
@@ -159,6 +160,17 @@ async fn run_once(
     let crashes = |step, at| crash == Some((step, at));
     let fine =
         |r: Result<(), tidemill_engine::connector::ConnectorError>| r.unwrap_or_else(|e| panic!("{e}"));
+    if manifest.checkpoint == 0 {
+        // A run takes a checkpoint before its first row.
+        let mut shards = BTreeMap::new();
+        for (shard, writer) in writers.iter_mut().enumerate() {
+            shards.insert(shard, writer.checkpoint(1).await.unwrap_or_else(|e| panic!("{e}")));
+        }
+        *manifest = Manifest { checkpoint: 1, step: 0, shards };
+        for writer in &mut writers {
+            fine(writer.committed(1).await);
+        }
+    }
     for step in manifest.step..STEPS {
         let mut watermark = 0;
         for batch in 0..STEP_BATCHES {

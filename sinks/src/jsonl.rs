@@ -1,11 +1,12 @@
 //! Rows as lines of JSON in one local file, exactly once.
 //!
-//! A checkpoint remembers the file's length after an fsync; a run that starts from it cuts the
-//! file back to that length, and replay writes the same lines again. One writer, in the order of
-//! time. Memory: the lines since the last flush, at most [`BUFFER_MAX`] bytes.
+//! A checkpoint remembers the file: its path, its length after an fsync, and a hash of its first bytes. A run that goes on
+//! from it cuts the file back to that length, and replay writes the same lines again. Nothing else is ever cut: a file that
+//! the sink does not remember is another's, and `existing` says what becomes of it. One writer, in the order of time.
+//! Memory: the lines since the last flush, at most [`BUFFER_MAX`] bytes.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,15 +20,18 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::json::{EncodeOptions, Encoder};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of lines that wait for a flush.
 const BUFFER_MAX: usize = 1 << 20;
+/// The first bytes of a file, by whose hash it is known again.
+const HEAD_MAX: usize = 4096;
 
 /// Rows as lines of JSON in one local file.
 ///
 /// Times are RFC 3339. Lines are in the order of time, each exactly once: a run that goes on from a
-/// checkpoint cuts the file back to what the checkpoint knew. A run that starts from none begins the
-/// file anew.
+/// checkpoint cuts the file back to what the checkpoint knew. A run that begins from nothing starts the
+/// file over if this sink wrote it in an earlier run; with any other file that is there it does what `existing` says.
 ///
 /// ```yaml
 /// sinks:
@@ -41,6 +45,22 @@ pub struct Params {
     /// Whether lines carry `_src` and `_seq`, the origin of each row.
     #[serde(default)]
     pub origin: bool,
+    /// What becomes of a file that is there already and that this sink has not written.
+    #[serde(default)]
+    pub existing: Existing,
+}
+
+/// What becomes of lines that a sink finds and has not written.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    /// The run refuses to start: the file may be another's.
+    #[default]
+    Fail,
+    /// They are removed.
+    Replace,
+    /// They stay, and the run's lines come behind them.
+    Append,
 }
 
 /// The kind.
@@ -68,20 +88,92 @@ impl SinkKind for Jsonl {
             delivery: Delivery::Ordered,
             placement: Placement::Shards { count: 1, by: Vec::new() },
             flush: FlushPolicy::default(),
-            sink: Arc::new(JsonlSink { path, origin: params.origin }),
+            sink: Arc::new(JsonlSink {
+                path,
+                target: params.path,
+                origin: params.origin,
+                existing: params.existing,
+            }),
         })
     }
 }
 
 struct JsonlSink {
     path: PathBuf,
+    /// The path as the graph has it, by which checkpoints name the file.
+    target: String,
     origin: bool,
+    existing: Existing,
 }
 
 /// What a checkpoint remembers.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Remembered {
     bytes: u64,
+    /// The path as the graph has it; checkpoints of older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    /// Hash of the first bytes, as many as there were up to [`HEAD_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<u64>,
+}
+
+impl Remembered {
+    /// What shard 0 remembers of the file at `target`, if it is that file.
+    fn of(values: &[(usize, Value)], target: &str) -> Result<Option<Self>, serde_json::Error> {
+        let Some((_, value)) = values.iter().find(|(shard, value)| *shard == 0 && !value.is_null()) else {
+            return Ok(None);
+        };
+        let remembered: Self = serde_json::from_value(value.clone())?;
+        Ok(Some(remembered).filter(|r| r.path.as_ref().is_none_or(|path| path == target)))
+    }
+
+    /// Whether a file that begins with `head` is the one.
+    fn is_of(&self, head: &[u8]) -> bool {
+        let known = (self.bytes as usize).min(HEAD_MAX);
+        self.head.is_none_or(|hash| head.len() >= known && hash == xxh3_64(&head[..known]))
+    }
+}
+
+impl JsonlSink {
+    /// How many bytes of the file that was found are this sink's to keep.
+    fn keeps(&self, cx: &SinkContext, found: u64, head: &[u8]) -> Result<u64, ConnectorError> {
+        let path = self.path.display();
+        let unreadable = |e| {
+            ConnectorError::fatal(format!("what the checkpoint remembers of `{path}` is not readable"), e)
+        };
+        if cx.start_checkpoint > 0
+            && let Some(known) = Remembered::of(&cx.restored, &self.target).map_err(unreadable)?
+        {
+            if found < known.bytes {
+                return Err(ConnectorError::Fatal(format!(
+                    "`{path}` has {found} bytes, but {} had been written at the checkpoint: put the file back, or start from none",
+                    known.bytes
+                )));
+            }
+            if !known.is_of(head) {
+                return Err(ConnectorError::Fatal(format!(
+                    "`{path}` is not the file that was written up to the checkpoint, it begins otherwise: put that file back, or name \
+                     another path"
+                )));
+            }
+            return Ok(known.bytes);
+        }
+        // A run that begins from nothing starts over what an earlier one of this sink wrote, and nothing else.
+        let earlier = Remembered::of(&cx.former, &self.target).map_err(unreadable)?;
+        let own =
+            earlier.is_some_and(|e| e.head.is_some() && e.bytes > 0 && found >= e.bytes && e.is_of(head));
+        match self.existing {
+            _ if found == 0 || own => Ok(0),
+            Existing::Replace => Ok(0),
+            Existing::Append => Ok(found),
+            Existing::Fail => Err(ConnectorError::Fatal(format!(
+                "`{path}` is there already ({found} bytes), and sink `{}` does not remember having written it: set `existing: append` \
+                 to write behind it, `existing: replace` to remove what it holds, or name another path",
+                cx.name
+            ))),
+        }
+    }
 }
 
 #[async_trait]
@@ -92,7 +184,13 @@ impl Sink for JsonlSink {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(fail)?;
+        let options = || {
+            let mut options = OpenOptions::new();
+            options.create(true).write(true).truncate(false);
+            options
+        };
+        // Not everything that can be written can be read (a pipe, a device).
+        let file = options().read(true).open(&path).or_else(|_| options().open(&path)).map_err(fail)?;
         // Two runs must not share the file; the lock goes with its process, however that ends.
         match file.try_lock() {
             Ok(()) => {}
@@ -107,32 +205,21 @@ impl Sink for JsonlSink {
                 tracing::warn!(path = %path.display(), "the file cannot be locked: {e}")
             }
         }
-        let remembered = cx.restored.iter().find(|(shard, _)| *shard == 0).filter(|(_, v)| !v.is_null());
-        let bytes = match remembered {
-            _ if cx.start_checkpoint == 0 => 0,
-            None => 0,
-            Some((_, value)) => {
-                let value: Remembered = serde_json::from_value(value.clone()).map_err(|e| {
-                    ConnectorError::fatal(
-                        format!("what the checkpoint knows of `{}` is not readable", path.display()),
-                        e,
-                    )
-                })?;
-                value.bytes
-            }
-        };
-        let found = file.metadata().map_err(fail)?.len();
-        if found < bytes {
-            return Err(ConnectorError::Fatal(format!(
-                "`{}` has {found} bytes, but {bytes} had been written at the checkpoint: put the file back, or start from none",
-                path.display()
-            )));
+        let meta = file.metadata().map_err(fail)?;
+        let found = if meta.is_file() { meta.len() } else { 0 };
+        let mut head = Vec::new();
+        if found > 0 {
+            (&file).take(HEAD_MAX as u64).read_to_end(&mut head).map_err(fail)?;
         }
+        let bytes = self.keeps(&cx, found, &head)?;
+        head.truncate(bytes.min(HEAD_MAX as u64) as usize);
         let options = EncodeOptions { origin: self.origin, lines: true };
         Ok(Box::new(Writer {
             file,
             path,
+            target: self.target.clone(),
             bytes,
+            head,
             cut: false,
             lines: Vec::new(),
             encoder: Encoder::new(cx.schema, options),
@@ -154,8 +241,11 @@ pub(crate) fn failed(path: &std::path::Path, e: &std::io::Error) -> ConnectorErr
 struct Writer {
     file: File,
     path: PathBuf,
-    /// Bytes of the file that are this run's or the checkpoint's.
+    target: String,
+    /// Bytes of the file that are this run's, the checkpoint's, or were there before and stay.
     bytes: u64,
+    /// The first of them.
+    head: Vec<u8>,
     /// What is not has been cut off: with the first writing, when all sinks are open and the run has begun.
     cut: bool,
     lines: Vec<u8>,
@@ -172,6 +262,8 @@ impl Writer {
         }
         self.file.write_all(&self.lines).map_err(fail)?;
         self.bytes += self.lines.len() as u64;
+        let of_head = self.lines.len().min(HEAD_MAX - self.head.len());
+        self.head.extend_from_slice(&self.lines[..of_head]);
         self.lines.clear();
         Ok(())
     }
@@ -194,7 +286,8 @@ impl SinkWriter for Writer {
         let file = self.file.try_clone().map_err(fail)?;
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
         synced.map_err(std::io::Error::other).and_then(|r| r).map_err(fail)?;
-        Ok(json!(Remembered { bytes: self.bytes }))
+        let (path, head) = (Some(self.target.clone()), Some(xxh3_64(&self.head)));
+        Ok(json!(Remembered { bytes: self.bytes, path, head }))
     }
 
     async fn close(&mut self) -> Result<(), ConnectorError> {
@@ -209,7 +302,7 @@ mod tests {
 
     fn plan(path: &str, base: &std::path::Path) -> Result<SinkPlan, Problems> {
         Jsonl::plan(
-            Params { path: path.into(), origin: true },
+            Params { path: path.into(), origin: true, existing: Existing::default() },
             &crate::conformance::stream(),
             &crate::conformance::plan_context(base),
         )
@@ -230,6 +323,62 @@ mod tests {
         assert_eq!(first["ts"], "2024-01-01T00:00:00Z");
         assert_eq!(first["symbol"], "S0");
         assert_eq!(first["_seq"], 0);
+    }
+
+    /// Opens the sink over a file that holds `before`, with what a checkpoint (`restored`) or an earlier run (`former`)
+    /// remembers; writes two rows; the file, and what the next checkpoint remembers.
+    async fn over(
+        before: &str,
+        existing: Existing,
+        checkpoint: u64,
+        restored: Option<Value>,
+        former: Option<Value>,
+    ) -> Result<(String, Value), ConnectorError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rows.jsonl");
+        std::fs::write(&file, before).unwrap();
+        let sink = JsonlSink { path: file.clone(), target: "rows.jsonl".into(), origin: false, existing };
+        let shard = |value: Option<Value>| value.map(|v| (0, v)).into_iter().collect::<Vec<_>>();
+        let cx = SinkContext { former: shard(former), ..context(folder.path(), checkpoint, shard(restored)) };
+        let opened = sink.open(cx).await;
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "nothing is cut by opening");
+        let mut writer = opened?;
+        writer.write(rows(0..2)).await?;
+        writer.flush(i64::MAX).await?;
+        let remembered = writer.checkpoint(checkpoint + 1).await?;
+        Ok((std::fs::read_to_string(&file).unwrap(), remembered))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_remembered_is_not_cut() {
+        let foreign = "somebody's line\n".repeat(300);
+        let refused = over(&foreign, Existing::Fail, 0, None, None).await.unwrap_err().to_string();
+        assert!(refused.contains("existing: append") && refused.contains("rows.jsonl"), "{refused}");
+        let (replaced, memory) = over(&foreign, Existing::Replace, 0, None, None).await.unwrap();
+        assert_eq!(replaced.lines().count(), 2);
+        let (appended, behind) = over(&foreign, Existing::Append, 0, None, None).await.unwrap();
+        assert_eq!(appended, foreign.clone() + &replaced);
+        // A restart of the run that appended cuts back to what was there and what it wrote, not further.
+        let crashed = appended.clone() + "half a li";
+        let (again, _) = over(&crashed, Existing::Append, 3, Some(behind), None).await.unwrap();
+        assert_eq!(again, appended + &replaced);
+        // A renamed sink, another path, and a memory of another sink's path: all of them remember nothing of this file.
+        let mut elsewhere = memory.clone();
+        elsewhere["path"] = "other.jsonl".into();
+        assert!(over(&foreign, Existing::Fail, 3, None, None).await.is_err());
+        assert!(over(&foreign, Existing::Fail, 3, Some(elsewhere.clone()), None).await.is_err());
+        assert!(over(&foreign, Existing::Fail, 0, None, Some(elsewhere)).await.is_err());
+        // Another file in the place of the remembered one.
+        let other =
+            over(&foreign, Existing::Replace, 3, Some(memory.clone()), None).await.unwrap_err().to_string();
+        assert!(other.contains("begins otherwise"), "{other}");
+        assert!(over(&foreign, Existing::Fail, 0, None, Some(memory.clone())).await.is_err());
+        // A run that begins from nothing starts over what an earlier run of the sink wrote.
+        let (over_own, _) = over(&replaced, Existing::Fail, 0, None, Some(memory)).await.unwrap();
+        assert_eq!(over_own, replaced);
+        // Checkpoints of older versions remember the length only.
+        let (old, _) = over(&replaced, Existing::Fail, 3, Some(json!({"bytes": 0})), None).await.unwrap();
+        assert_eq!(old, replaced);
     }
 
     #[tokio::test]

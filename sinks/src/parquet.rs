@@ -213,12 +213,10 @@ async fn remove_leftovers(
         let Some(file) = meta.location.filename().and_then(|n| FileName::parse(n, &cx.job, &cx.name)) else {
             continue;
         };
-        if file.generation > cx.generation {
-            let newer =
-                format!("a newer run ({}) of this job writes to `{}`", file.generation, location.display);
-            return Err(ConnectorError::Fenced(newer));
-        }
-        if file.generation < cx.run {
+        // A larger generation than ours is of a run whose checkpoints are lost and whose clock was ahead, or of one that has just
+        // taken over: that one fences us at our next checkpoint. Either way its files are not ours to remove.
+        let of_another = file.generation < cx.run || (cx.fresh && file.generation > cx.generation);
+        if of_another {
             earlier.push(meta.location);
         } else if file.after >= cx.start_checkpoint && file.generation < cx.generation {
             leftovers.push(meta.location);

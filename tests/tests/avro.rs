@@ -54,6 +54,7 @@ async fn read(with: Value, chunk_rows: usize) -> Result<Read, ConnectorError> {
         instance: 0,
         instances: 1,
         restored: BTreeMap::new(),
+        former: Vec::new(),
         chunk_rows,
         clock: Clock::System,
         stop: CancellationToken::new(),

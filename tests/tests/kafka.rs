@@ -83,6 +83,7 @@ async fn read_as(with: Value, restored: BTreeMap<u32, Value>, instance: usize, i
         instance,
         instances,
         restored,
+        former: Vec::new(),
         chunk_rows: 1000,
         clock: Clock::System,
         stop: stop.clone(),

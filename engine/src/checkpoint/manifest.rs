@@ -35,6 +35,10 @@ pub struct Manifest {
     pub state: BTreeMap<String, Vec<StateFile>>,
     /// What sink shards said, by node name.
     pub sinks: BTreeMap<String, Vec<(usize, Value)>>,
+    /// Where a run began from nothing and has committed nothing of its own: what sink shards gave to the last checkpoint
+    /// of the run before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub former: BTreeMap<String, Vec<(usize, Value)>>,
 }
 
 /// Why a checkpoint was written.

@@ -388,6 +388,7 @@ mod tests {
             sources: Default::default(),
             state: Default::default(),
             sinks: Default::default(),
+            former: Default::default(),
         }
     }
 

@@ -69,6 +69,11 @@ pub async fn begin(
         // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
         let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
         let run = chosen.as_ref().map_or(generation, |m| m.run);
+        let former = match (&chosen, last) {
+            (Some(manifest), _) => manifest.former.clone(),
+            (None, Some(last)) if last.sinks.is_empty() => last.former,
+            (None, last) => last.map(|m| m.sinks).unwrap_or_default(),
+        };
         let mut mark = chosen.unwrap_or_else(|| Manifest {
             id,
             content: last_id,
@@ -83,6 +88,7 @@ pub async fn begin(
             sources: Default::default(),
             state: Default::default(),
             sinks: Default::default(),
+            former,
         });
         let checkpoint = mark.content;
         mark.id = id;

@@ -255,6 +255,7 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         sources: BTreeMap::new(),
         state: BTreeMap::new(),
         sinks: BTreeMap::new(),
+        former: BTreeMap::new(),
     };
     // Partitions that no instance has announced yet are where they were. Instances cannot say that:
     // none knows whether another has announced and moved on.

@@ -144,7 +144,11 @@ pub fn add<'scope>(
 fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task: SinkTask, shards: usize) {
     let shared = local.shared.clone();
     let start = &shared.start;
-    let restored = start.manifest.as_ref().and_then(|m| m.sinks.get(&node.name)).cloned().unwrap_or_default();
+    let of = |sinks: &std::collections::BTreeMap<String, Vec<(usize, serde_json::Value)>>| {
+        sinks.get(&node.name).cloned()
+    };
+    let restored = start.manifest.as_ref().and_then(|m| of(&m.sinks)).unwrap_or_default();
+    let former = start.manifest.as_ref().and_then(|m| of(&m.former)).unwrap_or_default();
     let context = SinkContext {
         job: shared.plan.job.clone(),
         name: node.name.clone(),
@@ -156,6 +160,7 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
         start_checkpoint: start.checkpoint,
         schema: node.schema.clone(),
         restored,
+        former,
         base: shared.plan.base.clone(),
         clock: shared.clock.clone(),
     };

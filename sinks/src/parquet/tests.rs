@@ -124,8 +124,80 @@ async fn a_zombie_is_fenced_and_its_files_go() {
     heir.committed(1).await.unwrap();
     std::fs::remove_file(base.join("a/foreign.parquet")).expect("files of others stay");
     assert_eq!(contents(&base.join("a")).len(), 10);
+    // One that opens late finds files that are not its own, and touches none.
     let late = open(1, 0).await.err().unwrap();
-    assert!(matches!(&late, ConnectorError::Fenced(m) if m.contains("a newer run (2)")), "{late}");
+    assert!(late.to_string().contains("existing: replace"), "{late}");
+    let late = SinkContext { fresh: false, start_checkpoint: 1, ..context(base, 0, Vec::new()) };
+    sink.open(late).await.unwrap();
+    assert_eq!(contents(&base.join("a")).len(), 10);
+}
+
+/// Given files of a run whose clock was ahead and whose checkpoints are lost, when a run begins from nothing, then `existing`
+/// decides, and nothing is fenced for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_fences_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    for (existing, rows_after) in [("append", Some(20)), ("replace", Some(10)), ("fail", None)] {
+        let url = format!("a-{existing}");
+        let sink = plan(json!({"url": url, "existing": existing}), base).unwrap().sink;
+        let open = async |generation, start, existing_start| {
+            let cx = SinkContext {
+                generation,
+                run: generation,
+                fresh: start == existing_start,
+                ..context(base, start, Vec::new())
+            };
+            sink.open(cx).await
+        };
+        let mut ahead = open(1_000_000, 0, 0).await.unwrap();
+        ahead.write(rows(0..10)).await.unwrap();
+        ahead.checkpoint(1).await.unwrap();
+        let now = open(5, 0, 0).await;
+        match rows_after {
+            None => assert!(now.err().unwrap().to_string().contains("existing: replace")),
+            Some(expected) => {
+                let mut now = now.unwrap();
+                now.write(rows(0..10)).await.unwrap();
+                now.checkpoint(1).await.unwrap();
+                assert_eq!(contents(&base.join(&url)).len(), expected, "{existing}");
+                // Its restart is not fenced either.
+                open(6, 1, 0).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Given a backfill over more days than files may be open, when the checkpoint comes, then every row is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_of_many_days_keeps_few_files_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    let sink = plan(json!({"url": "a", "partition_by": ["date"]}), base).unwrap().sink;
+    let mut writer = sink.open(context(base, 0, Vec::new())).await.unwrap();
+    // An hour a row: 24 rows a day, 1300 days, each written in two pieces with the day after in between.
+    for day in 0..1300 {
+        writer.write(rows(day * 24 + 12..day * 24 + 36)).await.unwrap();
+        writer.write(rows(day * 24..day * 24 + 12)).await.unwrap();
+    }
+    writer.checkpoint(1).await.unwrap();
+    assert_eq!(contents(&base.join("a")).len(), 1300 * 36);
+}
+
+/// Given a put whose answer was lost, when the store's client has tried again and met its own file, then that is no fence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_meets_its_own_file_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap();
+    let upload = async |bytes: &[u8]| {
+        let mut upload = super::upload::Upload::new("f".into());
+        upload.push(&store, bytes.to_vec()).await?;
+        upload.complete(&store).await
+    };
+    upload(b"rows").await.unwrap();
+    upload(b"rows").await.unwrap();
+    let other = upload(b"sows").await.unwrap_err();
+    assert!(matches!(other, ConnectorError::Fenced(_)), "{other}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,20 @@ impl Upload {
         Ok(())
     }
 
+    /// Sends all there is as the last part, so that nothing of it stays in memory until it is completed.
+    pub async fn send_rest(&mut self, store: &dyn ObjectStore) -> Result<(), ConnectorError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let fail = |e| failed(self.path.as_ref(), e);
+        let part = PutPayload::from(std::mem::take(&mut self.waiting));
+        let parts = match &mut self.parts {
+            Some(parts) => parts,
+            none => none.insert(store.put_multipart(&self.path).await.map_err(fail)?),
+        };
+        parts.put_part(part).await.map_err(fail)
+    }
+
     /// Makes the file visible.
     pub async fn complete(mut self, store: &dyn ObjectStore) -> Result<(), ConnectorError> {
         let fail = |e| failed(self.path.as_ref(), e);
@@ -65,7 +79,14 @@ impl Upload {
         match &mut self.parts {
             None => {
                 let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-                store.put_opts(&self.path, last, options).await.map_err(fail)?;
+                let bytes: Bytes = last.clone().into();
+                match store.put_opts(&self.path, last, options).await {
+                    Ok(_) => {}
+                    // The answer to our own put was lost, and the store's client tried again.
+                    Err(object_store::Error::AlreadyExists { .. })
+                        if holds(store, &self.path, &bytes).await.map_err(fail)? => {}
+                    Err(e) => return Err(fail(e)),
+                }
             }
             Some(parts) => {
                 if last.content_length() > 0 {
@@ -76,6 +97,15 @@ impl Upload {
         }
         Ok(())
     }
+}
+
+/// Whether the file is there and holds these bytes.
+async fn holds(store: &dyn ObjectStore, path: &Path, bytes: &Bytes) -> object_store::Result<bool> {
+    let found = store.get(path).await?;
+    if found.meta.size != bytes.len() as u64 {
+        return Ok(false);
+    }
+    Ok(found.bytes().await? == *bytes)
 }
 
 /// An error of the store; what a person must put right is fatal, the rest may pass.

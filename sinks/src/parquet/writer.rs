@@ -23,8 +23,11 @@ use super::name::FileName;
 use super::upload::{self, Upload};
 use super::{Existing, Params, remove_leftovers};
 
-/// Folders that may be written to between two checkpoints.
-const FOLDERS_MAX: usize = 1000;
+/// Folders whose file is open at once; with one more, the file that was written longest ago is closed, and a later row of its
+/// folder begins another.
+const OPEN_MAX: usize = 128;
+/// Closed files whose bytes may wait in memory for the checkpoint; those beyond are sent as far as they are.
+const CLOSED_WAITING_MAX: usize = 64;
 
 /// How files are encoded.
 pub fn properties(compression: Compression, params: &Params, schema: &Schema) -> WriterProperties {
@@ -55,6 +58,8 @@ struct Open {
     relative: String,
     rows: usize,
     range: (i64, i64),
+    /// When it was last written, as the number of a write.
+    used: u64,
 }
 
 /// A file that waits for its checkpoint.
@@ -80,6 +85,8 @@ pub struct Writer {
     files: usize,
     open: BTreeMap<String, Open>,
     closed: Vec<Closed>,
+    /// Writes so far.
+    writes: u64,
     swept: bool,
 }
 
@@ -105,19 +112,12 @@ impl Writer {
             files: 0,
             open: BTreeMap::new(),
             closed: Vec::new(),
+            writes: 0,
             swept: false,
         }
     }
 
     fn begin(&mut self, folder: &str) -> Result<Open, ConnectorError> {
-        if self.open.len() >= FOLDERS_MAX {
-            let hint = "partition by fewer columns, or take checkpoints more often";
-            let what = format!(
-                "more than {FOLDERS_MAX} folders of `{}` between two checkpoints",
-                self.location.display
-            );
-            return Err(ConnectorError::fatal(what, hint));
-        }
         let file = FileName {
             after: self.after,
             shard: self.cx.shard,
@@ -132,14 +132,26 @@ impl Writer {
             Path::parse(path).map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
         let parquet = ArrowWriter::try_new(Vec::new(), self.cx.schema.clone(), Some(self.properties.clone()))
             .map_err(|e| ConnectorError::fatal(format!("cannot begin `{relative}`"), e))?;
-        Ok(Open { parquet, upload: Upload::new(path), relative, rows: 0, range: (i64::MAX, i64::MIN) })
+        Ok(Open {
+            parquet,
+            upload: Upload::new(path),
+            relative,
+            rows: 0,
+            range: (i64::MAX, i64::MIN),
+            used: 0,
+        })
     }
 
     async fn append(&mut self, folder: String, rows: RecordBatch) -> Result<(), ConnectorError> {
         let mut file = match self.open.remove(&folder) {
             Some(file) => file,
-            None => self.begin(&folder)?,
+            None => {
+                self.make_room().await?;
+                self.begin(&folder)?
+            }
         };
+        self.writes += 1;
+        file.used = self.writes;
         file.rows += rows.num_rows();
         let ts = row::ts(&rows);
         if let (Some(min), Some(max)) = (ts.iter().min(), ts.iter().max()) {
@@ -149,11 +161,32 @@ impl Writer {
         file.upload.push(self.location.store.as_ref(), bytes).await?;
         let big = file.upload.bytes() + file.parquet.in_progress_size() >= self.file_bytes;
         if big {
-            let closed = self.finish(file).await?;
-            self.closed.push(closed);
+            self.close_file(file).await?;
         } else {
             self.open.insert(folder, file);
         }
+        Ok(())
+    }
+
+    /// Closes the file that was written longest ago, where as many as may be are open.
+    async fn make_room(&mut self) -> Result<(), ConnectorError> {
+        if self.open.len() < OPEN_MAX {
+            return Ok(());
+        }
+        let oldest = self.open.iter().min_by_key(|(_, file)| file.used).map(|(folder, _)| folder.clone());
+        match oldest.and_then(|folder| self.open.remove(&folder)) {
+            Some(file) => self.close_file(file).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a file before its checkpoint.
+    async fn close_file(&mut self, file: Open) -> Result<(), ConnectorError> {
+        let mut closed = self.finish(file).await?;
+        if self.closed.len() >= CLOSED_WAITING_MAX {
+            closed.upload.send_rest(self.location.store.as_ref()).await?;
+        }
+        self.closed.push(closed);
         Ok(())
     }
 
