@@ -7,7 +7,9 @@
 mod align;
 mod control;
 mod coordinator;
+mod decisions;
 mod exchange;
+mod floors;
 mod hold;
 mod input;
 mod intake;

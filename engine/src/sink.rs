@@ -87,6 +87,12 @@ pub trait SinkWriter: Send {
         Ok(Value::Null)
     }
 
+    /// Just after opening: the time below which it has written all rows in an earlier attempt of this run, so that it leaves them out
+    /// when they come again. `None` where it remembers nothing.
+    fn horizon(&self) -> Option<i64> {
+        None
+    }
+
     /// Checkpoint `id` is committed.
     async fn committed(&mut self, _id: u64) -> Result<(), ConnectorError> {
         Ok(())

@@ -111,6 +111,7 @@ impl Reading {
                     self.ended.push(ended);
                     queues.push((id, queue));
                 }
+                Some(SourceEvent::Begins(..)) => {}
                 Some(SourceEvent::Ready) => return queues,
                 None => panic!("the source ended: {:?}", (&mut self.done).await),
             }
@@ -315,6 +316,7 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
     while admin::topic_partitions(&connection, &topic).await.unwrap() != Some(2) {}
     admin::produce(&connection, &topic, vec![Message { partition: Some(1), ..trade(2) }]).await.unwrap();
     assert_eq!(seqs(&first.recv().await.unwrap()), [10]);
+    let Some(SourceEvent::Begins(1, _)) = reading.events.recv().await else { panic!("no new partition") };
     let Some(SourceEvent::Partition(1, mut second, _)) = reading.events.recv().await else {
         panic!("no new partition")
     };

@@ -14,12 +14,14 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::decisions::Floor;
 use crate::checkpoint::manifest::{PartitionState, StateFile};
 use crate::checkpoint::{CheckpointStore, Manifest};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::registry::Role;
+use crate::runtime::decisions::Decisions;
 use crate::runtime::job::{JobError, RunOptions};
 use crate::runtime::opening::Opening;
 use crate::runtime::time::Time;
@@ -42,6 +44,8 @@ pub enum Report {
     Ack(Ack),
     /// A source instance has delivered all its rows.
     Ended { node: usize, worker: usize },
+    /// A source instance has announced its partitions and where they begin.
+    Ready { node: usize, worker: usize },
     /// Somebody asked this worker's process to stop.
     StopAsked,
 }
@@ -57,6 +61,10 @@ pub struct Ack {
     pub worker: usize,
     /// Partitions of a source instance: position (JSON text) and newest event time.
     pub partitions: Vec<(u32, String, i64)>,
+    /// Of those partitions: next position, and floors of rows not read yet.
+    pub floors: Vec<(u32, u64, Vec<Floor>)>,
+    /// Watermark of a source instance that has partitions.
+    pub watermark: Option<i64>,
     /// State file, where there is state: path, bytes, keys.
     pub state: Option<(String, u64, u64)>,
     /// What sink shards on this worker said (JSON text).
@@ -69,7 +77,16 @@ pub struct Ack {
 pub fn partition_states(ack: &Ack) -> BTreeMap<u32, PartitionState> {
     let state = |(id, position, max_ts): &(u32, String, i64)| {
         let position = serde_json::from_str(position).unwrap_or(Value::Null);
-        (*id, PartitionState { position, max_ts: *max_ts })
+        let floors = ack.floors.iter().find(|(of, ..)| of == id);
+        (
+            *id,
+            PartitionState {
+                position,
+                max_ts: *max_ts,
+                next_seq: floors.map(|(_, next, _)| *next),
+                floors: floors.map(|(.., floors)| floors.clone()).unwrap_or_default(),
+            },
+        )
     };
     ack.partitions.iter().map(state).collect()
 }
@@ -86,6 +103,12 @@ pub struct Start {
     pub generation: u64,
     /// Generation at which this run began from nothing.
     pub run: u64,
+    /// Its identity, random.
+    #[serde(default)]
+    pub start: u64,
+    /// Earlier starts whose decisions hold for it.
+    #[serde(default)]
+    pub follows: Vec<u64>,
     /// Whether the run has committed no checkpoint yet.
     pub fresh: bool,
     /// The checkpoint whose content it begins from (0: none).
@@ -122,6 +145,8 @@ pub struct Shared {
     pub sources: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     /// Sinks that are not open yet: one for each sink of each worker, until it has counted its shards, and one for each shard.
     pub opening: Opening,
+    /// Decisions about partitions.
+    pub decisions: Decisions,
     failure: Mutex<Option<JobError>>,
     failed: AtomicBool,
 }
@@ -142,6 +167,7 @@ impl Shared {
         Self {
             clock: options.clock.clone(),
             opening: Opening::new(sinks * options.workers),
+            decisions: Decisions::default(),
             plan,
             options,
             metrics,
@@ -170,6 +196,15 @@ impl Shared {
         self.stop.cancel();
     }
 
+    /// Whether some source has never been in a checkpoint, so that where its partitions begin must be written first.
+    pub fn begins(&self) -> bool {
+        let known = |name: &str| {
+            let manifest = self.start.manifest.as_ref();
+            manifest.and_then(|m| m.sources.get(name)).is_some_and(|s| !s.partitions.is_empty())
+        };
+        self.store.is_some() && self.plan.nodes.iter().any(|n| n.role == Role::Source && !known(&n.name))
+    }
+
     /// Whether the run has failed.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
@@ -196,6 +231,8 @@ pub struct Local {
     pub epoch: Cell<u64>,
     /// Sources send nothing any more.
     pub halt: Cell<bool>,
+    /// Sources may send: where each begins is durable.
+    pub emit: Cell<bool>,
     /// Everything lets go.
     pub close: Cell<bool>,
     /// Called for every committed checkpoint.
@@ -229,6 +266,7 @@ impl Local {
                 self.halt.set(self.halt.get() || halt);
             }
             Command::Committed { id } => {
+                self.emit.set(true);
                 for told in self.on_commit.borrow_mut().iter_mut() {
                     told(id);
                 }

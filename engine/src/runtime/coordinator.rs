@@ -15,6 +15,8 @@ use crate::runtime::job::JobError;
 
 /// Checkpoints that may fail one after the other before the run gives up.
 const FAILURES_MAX: u32 = 5;
+/// Pause before the first checkpoint is tried again, times its failures.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The state of a run as worker 0 knows it.
 pub struct Coordinator {
@@ -23,6 +25,10 @@ pub struct Coordinator {
     next_id: u64,
     since_last: Stopwatch,
     ended: BTreeSet<(usize, usize)>,
+    /// Source instances that have announced where they begin.
+    ready: BTreeSet<(usize, usize)>,
+    /// The checkpoint that fixes where sources begin is not committed yet.
+    begins: bool,
     stop_asked: bool,
     open: Option<Open>,
     failures: u32,
@@ -49,6 +55,8 @@ impl Coordinator {
             since_last: shared.clock.start(),
             peers,
             ended: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            begins: shared.begins(),
             stop_asked: false,
             open: None,
             failures: 0,
@@ -62,6 +70,9 @@ impl Coordinator {
     pub fn report(&mut self, report: Report) {
         match report {
             Report::StopAsked => self.stop_asked = true,
+            Report::Ready { node, worker } => {
+                self.ready.insert((node, worker));
+            }
             Report::Ended { node, worker } => {
                 self.ended.insert((node, worker));
             }
@@ -81,6 +92,7 @@ impl Coordinator {
             match outcome {
                 Ok(()) => {
                     self.failures = 0;
+                    self.begins = false;
                     self.shared.metrics.count_checkpoint();
                     commands.push(Command::Committed { id });
                     if matches!(reason, Reason::Stop | Reason::End) {
@@ -100,6 +112,10 @@ impl Coordinator {
             let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source).count();
             let reason = if self.stop_asked {
                 Some(Reason::Stop)
+            } else if self.begins {
+                // The first one, so that a run which is killed at once begins at the same places again.
+                let again = self.failures == 0 || self.since_last.elapsed() >= AGAIN * self.failures;
+                (self.ready.len() == sources * self.peers && again).then_some(Reason::Interval)
             } else if self.ended.len() == sources * self.peers {
                 Some(Reason::End)
             } else if self.shared.store.is_some()
@@ -195,6 +211,8 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         job: shared.plan.job.clone(),
         generation: shared.start.generation,
         run: shared.start.run,
+        start: shared.start.start,
+        follows: Vec::new(),
         committed_at: rfc3339(shared.clock.now_ns()),
         reason,
         workers: peers,
@@ -210,12 +228,16 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
             manifest.sources.insert(name.clone(), source.clone());
         }
     }
+    let mut watermarks: BTreeMap<&String, i64> = BTreeMap::new();
     for ack in acks {
         let node = &shared.plan.nodes[ack.node];
         match node.role {
             Role::Source => {
                 let source: &mut SourceState = manifest.sources.entry(node.name.clone()).or_default();
                 source.partitions.extend(partition_states(ack));
+                if let Some(watermark) = ack.watermark {
+                    watermarks.entry(&node.name).and_modify(|w| *w = watermark.min(*w)).or_insert(watermark);
+                }
             }
             Role::Sink => {
                 let parts = ack
@@ -228,6 +250,11 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         }
         if let Some(file) = state_file(ack) {
             manifest.state.entry(node.name.clone()).or_default().push(file);
+        }
+    }
+    for (name, watermark) in watermarks {
+        if let Some(source) = manifest.sources.get_mut(name) {
+            source.watermark = Some(watermark);
         }
     }
     manifest

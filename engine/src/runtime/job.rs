@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::plan::{Edge, Plan, Port};
 use crate::runtime::control::{Shared, Start};
 use crate::runtime::coordinator::rfc3339;
-use crate::runtime::worker;
+use crate::runtime::{decisions, worker};
 
 /// How to run a graph. None of it changes the rows that come out.
 #[derive(Clone, Debug)]
@@ -213,7 +213,17 @@ pub async fn begin(
 ) -> Result<Start, JobError> {
     let Some(store) = store else {
         let now = (clock.now_ns() / 1_000_000).max(1) as u64;
-        return Ok(Start { generation: now, run: now, fresh: true, checkpoint: 0, epoch: 1, manifest: None });
+        let start = identity();
+        return Ok(Start {
+            generation: now,
+            run: now,
+            start,
+            follows: Vec::new(),
+            fresh: true,
+            checkpoint: 0,
+            epoch: 1,
+            manifest: None,
+        });
     };
     let storage = |e: CheckpointError| JobError::Checkpoint(e.to_string());
     loop {
@@ -253,12 +263,19 @@ pub async fn begin(
         // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
         let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
         let run = chosen.as_ref().map_or(generation, |m| m.run);
+        let start = identity();
+        let follows = match &chosen {
+            Some(manifest) => followed(store, manifest).await.map_err(storage)?,
+            None => Vec::new(),
+        };
         let mut mark = chosen.clone().unwrap_or_else(|| Manifest {
             id,
             content: last_id.unwrap_or(0),
             job: plan.job.clone(),
             generation,
             run,
+            start,
+            follows: Vec::new(),
             committed_at: String::new(),
             reason: Reason::Start,
             workers: 0,
@@ -271,18 +288,50 @@ pub async fn begin(
         mark.id = id;
         mark.generation = generation;
         mark.run = run;
+        mark.start = start;
+        mark.follows = follows.clone();
         mark.reason = Reason::Start;
         mark.committed_at = rfc3339(clock.now_ns());
         mark.graph = crate::plan::describe(plan);
         match store.commit(&mark).await {
             Ok(()) => {
-                return Ok(Start { generation, run, fresh, checkpoint, epoch: id + 1, manifest: Some(mark) });
+                return Ok(Start {
+                    generation,
+                    run,
+                    start,
+                    follows,
+                    fresh,
+                    checkpoint,
+                    epoch: id + 1,
+                    manifest: Some(mark),
+                });
             }
             // An older run committed in between: look again.
             Err(CheckpointError::Fenced { .. }) => continue,
             Err(e) => return Err(storage(e)),
         }
     }
+}
+
+/// Starts whose decisions hold for a run that goes on from `chosen`: of the one that wrote it, of those which that had not taken over
+/// yet, and of the later ones of its run.
+async fn followed(store: &CheckpointStore, chosen: &Manifest) -> Result<Vec<u64>, CheckpointError> {
+    let mut starts = std::collections::BTreeSet::from([chosen.start]);
+    starts.extend(&chosen.follows);
+    for id in store.ids().await?.into_iter().filter(|id| *id > chosen.id) {
+        if let Some(later) = store.manifest(id).await?.filter(|m| m.run == chosen.run) {
+            starts.insert(later.start);
+            starts.extend(&later.follows);
+        }
+    }
+    starts.remove(&0);
+    Ok(starts.into_iter().collect())
+}
+
+/// A random number: two starts never share one, whatever their clocks say.
+fn identity() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish().max(1)
 }
 
 /// Notes that the run of `generation` has ended and has closed its sinks, if that is how it came to
@@ -374,6 +423,7 @@ fn once(
     start: Start,
 ) -> Result<(), JobError> {
     let shared = Arc::new(Shared::new(plan, options.clone(), metrics, tokio.clone(), stop, store, start));
+    decisions::load(&shared);
     let communication = match &options.cluster {
         Some(cluster) => CommunicationConfig::Cluster {
             threads: options.workers,

@@ -78,7 +78,7 @@ pub fn add<'scope>(
         open: BTreeMap::new(),
     }));
     local.shared.opening.add(own.len());
-    local.shared.opening.done();
+    local.shared.opening.done(None);
     let (part_tx, part_rx) = mpsc::unbounded_channel();
     let mut shards = Vec::new();
     for shard in own {
@@ -156,7 +156,7 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
     let (failing, opening) = (shared.clone(), shared.clone());
     let running = async move {
         let writer = sink.open(context).await?;
-        opening.opening.done();
+        opening.opening.done(writer.horizon());
         match opening.opening.all().await {
             true => task.run(writer).await,
             false => Ok(()),
