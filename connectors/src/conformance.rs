@@ -232,6 +232,7 @@ pub async fn check_stop(source: &Arc<dyn Source>) {
     while let Some(event) = events.recv().await {
         match event {
             SourceEvent::Partition(_, queue, _) => queues.push(queue),
+            SourceEvent::Begins(..) => {}
             SourceEvent::Ready => break,
         }
     }

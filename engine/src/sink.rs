@@ -90,15 +90,15 @@ pub trait SinkWriter: Send {
         Ok(Value::Null)
     }
 
+    /// Just after opening: the time below which it has written all rows in an earlier attempt of this run, so that it leaves them out
+    /// when they come again. `None` where it remembers nothing.
+    fn horizon(&self) -> Option<i64> {
+        None
+    }
+
     /// Checkpoint `id` is committed.
     async fn committed(&mut self, _id: u64) -> Result<(), ConnectorError> {
         Ok(())
-    }
-
-    /// Every row with `ts` below this was written by an earlier attempt of the run, and none of them is written again;
-    /// `None` where the writer does not know. Read once, before the first write.
-    fn horizon(&self) -> Option<i64> {
-        None
     }
 
     /// The run has ended in order (after a last checkpoint and its commit).

@@ -98,6 +98,8 @@ pub struct SourceContext {
 
 /// A source instance's word to its worker.
 pub enum SourceEvent {
+    /// Where the partition that is announced next begins: read from there, it gives the same rows again.
+    Begins(u32, Position),
     /// A partition, the queue its chunks come from, and whether a closed queue is the end of its data.
     Partition(u32, mpsc::Receiver<Chunk>, Arc<AtomicBool>),
     /// All partitions known at the start have been announced: watermarks may move.
@@ -114,6 +116,21 @@ impl SourceContext {
         let _ = self.events.send(SourceEvent::Ready);
         (self.wake)();
         writers
+    }
+
+    /// Like [`ready`](Self::ready), for a source that knows where each partition begins and can read it again from there. The run's
+    /// first checkpoint has these positions, before any row is sent.
+    pub fn ready_at(&self, partitions: &[(u32, Position)]) -> Vec<PartitionWriter> {
+        for (id, position) in partitions {
+            let _ = self.events.send(SourceEvent::Begins(*id, position.clone()));
+        }
+        self.ready(&partitions.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+    }
+
+    /// Like [`add_partition`](Self::add_partition), for one that begins at `position`.
+    pub fn add_partition_at(&self, id: u32, position: Position) -> PartitionWriter {
+        let _ = self.events.send(SourceEvent::Begins(id, position));
+        self.add_partition(id)
     }
 
     /// Announces a partition that appeared after the start.

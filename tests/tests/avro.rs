@@ -68,6 +68,7 @@ async fn read(with: Value, chunk_rows: usize) -> Result<Read, ConnectorError> {
     while let Some(event) = tokio::time::timeout(Duration::from_secs(60), events.recv()).await.unwrap() {
         match event {
             SourceEvent::Partition(_, queue, _) => queues.push(queue),
+            SourceEvent::Begins(..) => {}
             SourceEvent::Ready => break,
         }
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use rdkafka::Message as _;
+use rdkafka::Offset;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use serde_json::json;
 use tidemill_engine::connector::ConnectorError;
-use tidemill_engine::source::{Chunk, PartitionWriter, Reject, Seqs};
+use tidemill_engine::source::{Chunk, PartitionWriter, Position, Reject, Seqs};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,7 @@ use super::admin::{ANSWER_TIMEOUT, is_passing};
 use super::avro;
 use super::client::{Ear, blocking};
 use super::format::RowDecoder;
+use super::source::Fixed;
 
 /// A chunk holds no more bytes of messages than this (and one message more).
 const CHUNK_BYTES_MAX: usize = 16 << 20;
@@ -31,6 +32,8 @@ pub(super) struct Reader {
     pub(super) partition: i32,
     /// Whether what Kafka has deleted may be in an archive: a restart looks there.
     pub(super) has_history: bool,
+    /// What the run has fixed.
+    pub(super) fixed: Fixed,
     topic: String,
     next: i64,
     end: Option<i64>,
@@ -68,6 +71,8 @@ enum Look {
     More,
     /// Everything up to the end has been read.
     End,
+    /// The broker has no more at present, though the end has not been reached.
+    Short,
     /// The next offset is not in the log.
     OutOfRange,
 }
@@ -91,6 +96,7 @@ impl Reader {
         Self {
             partition,
             has_history: false,
+            fixed: Fixed::default(),
             topic,
             next,
             end,
@@ -121,6 +127,8 @@ impl Reader {
             out.end();
             return Ok(());
         }
+        // The broker knew of the whole log when it was last asked to read on.
+        let mut whole = false;
         loop {
             let look = self.look(chunk_rows)?;
             if !self.seqs.is_empty() || !self.rejects.is_empty() || self.decode.waiting() > 0 {
@@ -144,6 +152,13 @@ impl Reader {
                     out.end();
                     return Ok(());
                 }
+                // Behind the last message there may be marks of transactions, which are no messages. But a broker that has just
+                // become the leader may not know the end of the log yet.
+                Look::Short if whole => {
+                    out.end();
+                    return Ok(());
+                }
+                Look::Short => whole = self.again().await?,
                 Look::OutOfRange => return Err(self.out_of_range().await),
             }
             tokio::select! {
@@ -152,6 +167,36 @@ impl Reader {
                 () = stop.cancelled() => return Ok(()),
             }
         }
+    }
+
+    /// Reads on from the next offset, after asking for the end of the log; whether the known end is in it.
+    async fn again(&self) -> Result<bool, ConnectorError> {
+        let (consumer, topic, partition, next) =
+            (self.consumer.clone(), self.topic.clone(), self.partition, self.next);
+        let end = self.end.unwrap_or(next);
+        blocking(move || {
+            let asked = consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT);
+            let whole = asked.is_ok_and(|(_, high)| high >= end);
+            if !whole {
+                tracing::debug!(
+                    topic,
+                    partition,
+                    next,
+                    end,
+                    "kafka: the log is shorter than it was; waiting"
+                );
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            let failed = |e: KafkaError| {
+                ConnectorError::transient(
+                    format!("cannot read on in kafka topic `{topic}` partition {partition}"),
+                    e,
+                )
+            };
+            consumer.seek(&topic, partition, Offset::Offset(next), ANSWER_TIMEOUT).map_err(failed)?;
+            Ok(whole)
+        })
+        .await
     }
 
     /// Takes messages until there are none, or enough for a chunk.
@@ -188,8 +233,7 @@ impl Reader {
                         return Ok(Look::End);
                     }
                 }
-                // Behind the last message there may be marks of transactions, which are no messages.
-                Some(Err(KafkaError::PartitionEOF(_))) if self.end.is_some() => return Ok(Look::End),
+                Some(Err(KafkaError::PartitionEOF(_))) if self.end.is_some() => return Ok(Look::Short),
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(KafkaError::MessageConsumption(
                     RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
@@ -212,6 +256,11 @@ impl Reader {
         }
     }
 
+    /// Where to go on.
+    pub(super) fn position(&self) -> Position {
+        self.fixed.position(self.next)
+    }
+
     fn chunk(&mut self, rows: RecordBatch) -> Chunk {
         let seqs = std::mem::take(&mut self.seqs);
         let gapless = seqs.windows(2).all(|w| w[0] + 1 == w[1]);
@@ -221,7 +270,7 @@ impl Reader {
                 Some(first) if gapless => Seqs::From(*first),
                 _ => Seqs::List(seqs),
             },
-            position: json!({ "offset": self.next }),
+            position: self.position(),
             rejects: std::mem::take(&mut self.rejects),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Each instance reads the partitions `p` with `p % instances == instance`; there is no consumer
 //! group to rebalance. A row's `_seq` is its offset, and a chunk's position `{"offset": n}` is the
-//! next offset to read; with `history`, `{"offset": n, "in": "history"}` is one in the archive. Every partition's first chunk is empty and carries where it starts, so
+//! next offset to read. `"end": m` with it is where a bounded read stops, fixed when the run began; `"of": k` how many partitions the
+//! topic had, where `keyed_by` depends on that. With `history`, `{"offset": n, "in": "history"}` is one in the archive. Every partition's first chunk is empty and carries where it starts, so
 //! that a job which is restarted before its first row starts at the same place.
 
 use std::collections::BTreeMap;
@@ -32,8 +33,9 @@ mod open;
 mod params;
 mod plan;
 
+pub(super) use open::Fixed;
 pub(super) use open::out_of_range;
-use open::{Known, forgotten, offsets, open};
+use open::{Known, fixed, forgotten, grown, offsets, open};
 pub use params::{Format, Isolation, Params, Start, Stop};
 pub use plan::Kafka;
 
@@ -62,6 +64,8 @@ struct Settings {
     ahead: Option<AheadGuard>,
     start: Begin,
     bounded: bool,
+    /// `keyed_by` is set: which partition has a key must not change.
+    keyed: bool,
     group: String,
     isolation: Isolation,
     discover: Duration,
@@ -82,7 +86,8 @@ impl Source for KafkaSource {
         let settings = self.0.clone();
         let restored = offsets(&settings.topic, &cx.restored)?;
         let past = cx.restored.iter().filter(|(_, at)| history::is_past(at)).map(|(p, _)| *p).collect();
-        let mut known = Known { restored, past, archive: None };
+        let fixed = fixed(&settings, &cx.restored);
+        let mut known = Known { restored, past, fixed, archive: None };
         let suspect = Arc::new(Notify::new());
         let (instance, instances) = (cx.instance, cx.instances.max(1));
         let opening = async {
@@ -119,13 +124,19 @@ impl Source for KafkaSource {
             tasks: JoinSet::new(),
             count: opened.count,
         };
-        let ids: Vec<u32> = opened.readers.iter().map(|(r, _)| r.partition as u32).collect();
-        let writers = run.cx.ready(&ids);
+        let begins: Vec<(u32, Position)> = opened.readers.iter().map(begins).collect();
+        let writers = run.cx.ready_at(&begins);
         run.start(opened.consumer, opened.readers, writers);
         let result = run.supervise().await;
         run.close().await;
         result
     }
+}
+
+/// A partition and where it begins.
+fn begins((reader, past): &(Reader, Option<Past>)) -> (u32, Position) {
+    let position = past.as_ref().map_or_else(|| reader.position(), Past::position);
+    (reader.partition as u32, position)
 }
 
 struct Run {
@@ -212,6 +223,9 @@ impl Run {
         if self.settings.bounded || count <= self.count {
             return Ok(());
         }
+        if self.settings.keyed {
+            return Err(grown(&self.settings, self.count, count));
+        }
         let (from, instances, instance) = (self.count, self.cx.instances.max(1), self.cx.instance);
         self.count = count;
         let mine: Vec<u32> = (from..count).filter(|p| p % instances == instance).map(|p| p as u32).collect();
@@ -229,9 +243,12 @@ impl Run {
         let restored = &self.known.restored;
         let restored =
             mine.iter().filter_map(|p| Some((*p, *restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
-        let known = Known { restored, past: self.known.past.clone(), archive: self.known.archive.clone() };
+        let fixed = self.known.fixed.clone();
+        let known =
+            Known { restored, past: self.known.past.clone(), fixed, archive: self.known.archive.clone() };
         let opened = blocking(move || open(&settings, &clock, &known, &suspect, |_| mine.clone())).await?;
-        let writers = opened.readers.iter().map(|(r, _)| self.cx.add_partition(r.partition as u32)).collect();
+        let begins = opened.readers.iter().map(begins);
+        let writers = begins.map(|(id, position)| self.cx.add_partition_at(id, position)).collect();
         self.start(opened.consumer, opened.readers, writers);
         Ok(())
     }

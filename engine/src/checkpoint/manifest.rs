@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::decisions::Floor;
+
 /// One checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -18,9 +20,12 @@ pub struct Manifest {
     pub generation: u64,
     /// The generation at which this run began from nothing.
     pub run: u64,
-    /// Identity of the start that wrote it, random; 0 in manifests of older versions.
+    /// Identity of the start that wrote it, random; 0 in old manifests.
     #[serde(default)]
     pub start: u64,
+    /// Earlier starts whose decisions this one had not taken over yet when it was written.
+    #[serde(default)]
+    pub follows: Vec<u64>,
     /// When it was committed, RFC 3339.
     pub committed_at: String,
     /// Why it was written.
@@ -61,6 +66,9 @@ pub enum Reason {
 /// Where a source stood.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct SourceState {
+    /// Its watermark over all instances; `None` where it was not known or had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<i64>,
     /// Its partitions.
     pub partitions: BTreeMap<u32, PartitionState>,
 }
@@ -72,6 +80,12 @@ pub struct PartitionState {
     pub position: Value,
     /// Newest event time seen, nanoseconds.
     pub max_ts: i64,
+    /// One more than the last position read; `None` in old manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_seq: Option<u64>,
+    /// Decisions that hold for rows which have not been read yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<Floor>,
 }
 
 /// One file of a node's state.

@@ -11,7 +11,7 @@ use crate::storage::{Location, may_pass};
 /// The checkpoints of one job.
 #[derive(Clone, Debug)]
 pub struct CheckpointStore {
-    location: Location,
+    pub(super) location: Location,
     job: String,
     /// Committed checkpoints that are kept.
     keep: usize,
@@ -110,7 +110,7 @@ impl CheckpointStore {
         format!("{}/{}", self.location.display.trim_end_matches('/'), self.job)
     }
 
-    fn at(&self, rest: &str) -> Path {
+    pub(super) fn at(&self, rest: &str) -> Path {
         let mut path = self.location.path.clone().join(self.job.as_str());
         for part in rest.split('/') {
             path = path.join(part);
@@ -118,7 +118,7 @@ impl CheckpointStore {
         path
     }
 
-    fn failed(&self, what: impl Into<String>, error: &object_store::Error) -> CheckpointError {
+    pub(super) fn failed(&self, what: impl Into<String>, error: &object_store::Error) -> CheckpointError {
         let mut reason = error.to_string();
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
@@ -128,12 +128,12 @@ impl CheckpointStore {
         CheckpointError::Storage { what: what.into(), place: self.place(), reason, may_pass: may_pass(error) }
     }
 
-    fn not_synced(&self, what: &str, error: &std::io::Error) -> CheckpointError {
+    pub(super) fn not_synced(&self, what: &str, error: &std::io::Error) -> CheckpointError {
         let (what, reason) = (what.to_owned(), error.to_string());
         CheckpointError::Storage { what, place: self.place(), reason, may_pass: true }
     }
 
-    fn damaged(&self, path: impl Into<String>, reason: impl ToString) -> CheckpointError {
+    pub(super) fn damaged(&self, path: impl Into<String>, reason: impl ToString) -> CheckpointError {
         CheckpointError::Damaged { path: path.into(), place: self.place(), reason: reason.to_string() }
     }
 
@@ -330,8 +330,11 @@ impl CheckpointStore {
     /// Removes checkpoints beyond the number kept, and state no manifest names. Errors are not
     /// fatal: what stays is removed the next time.
     pub async fn prune(&self) -> Result<(), CheckpointError> {
+        // Before the manifests: a start that has decided something has committed one.
+        let decisions = self.decision_files().await?;
         let ids = self.ids().await?;
         let mut named = std::collections::BTreeSet::new();
+        let mut starts = std::collections::BTreeSet::new();
         let (mut cut, mut whole) = (ids.len(), 0);
         // Only whole ones count: what a run could begin from.
         while cut > 0 && whole < self.keep {
@@ -340,6 +343,8 @@ impl CheckpointStore {
                 Ok(None) | Err(CheckpointError::Damaged { .. }) => {}
                 Ok(Some(manifest)) => {
                     whole += 1;
+                    starts.insert(manifest.start);
+                    starts.extend(manifest.follows.iter().copied());
                     named.extend(manifest.state.into_values().flatten().map(|f| f.path));
                 }
                 Err(error) => return Err(error),
@@ -350,6 +355,11 @@ impl CheckpointStore {
         }
         for id in &ids[..cut] {
             let _ = self.location.store.delete(&self.manifest_path(*id)).await;
+        }
+        for (start, path) in decisions {
+            if !starts.contains(&start) {
+                let _ = self.location.store.delete(&path).await;
+            }
         }
         let oldest = ids.get(cut).copied().unwrap_or_default();
         let prefix = self.at("state");
@@ -381,6 +391,7 @@ mod tests {
             generation,
             run: 1,
             start: generation,
+            follows: Vec::new(),
             committed_at: String::new(),
             reason: Reason::Interval,
             workers: 1,
@@ -402,12 +413,22 @@ mod tests {
         let lost = store.commit(&manifest(2, 1)).await.unwrap_err();
         assert!(matches!(lost, CheckpointError::Fenced { newer: 2, own: 1, .. }), "{lost}");
         store.commit(&manifest(2, 2)).await.unwrap();
+        let decision = super::super::decisions::Decision {
+            source: "s".into(),
+            partition: 0,
+            floor: super::super::decisions::Floor { from_seq: 0, rule: super::super::decisions::Rule::Idle },
+        };
+        for start in [1, 2] {
+            store.put_decisions(start, "0-0", std::slice::from_ref(&decision)).await.unwrap();
+        }
         for id in 3..6 {
             store.put_state(id, 2, "n", 0, vec![1]).await.unwrap();
             store.commit(&manifest(id, 2)).await.unwrap();
             store.prune().await.unwrap();
         }
         assert_eq!(store.ids().await.unwrap(), [4, 5]);
+        assert_eq!(store.decisions(1).await.unwrap(), [], "no kept manifest names start 1");
+        assert_eq!(store.decisions(2).await.unwrap().len(), 1);
         // A zombie from before finds its id free again, and is fenced all the same.
         let lost = store.commit(&manifest(3, 1)).await.unwrap_err();
         assert!(matches!(lost, CheckpointError::Fenced { newer: 2, own: 1, .. }), "{lost}");

@@ -41,7 +41,17 @@ pub async fn begin(
     let now_ms = (clock.now_ns() / 1_000_000).max(1) as u64;
     let Some(store) = store else {
         let (generation, run) = (now_ms, now_ms);
-        return Ok(Start { generation, run, start, fresh: true, checkpoint: 0, epoch: 1, manifest: None });
+        let follows = Vec::new();
+        return Ok(Start {
+            generation,
+            run,
+            start,
+            follows,
+            fresh: true,
+            checkpoint: 0,
+            epoch: 1,
+            manifest: None,
+        });
     };
     store.probe(start).await?;
     loop {
@@ -69,6 +79,10 @@ pub async fn begin(
         // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
         let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
         let run = chosen.as_ref().map_or(generation, |m| m.run);
+        let follows = match &chosen {
+            Some(manifest) => followed(store, manifest).await?,
+            None => Vec::new(),
+        };
         let former = match (&chosen, last) {
             (Some(manifest), _) => manifest.former.clone(),
             (None, Some(last)) if last.sinks.is_empty() => last.former,
@@ -81,6 +95,7 @@ pub async fn begin(
             generation,
             run,
             start,
+            follows: Vec::new(),
             committed_at: String::new(),
             reason: Reason::Start,
             workers: 0,
@@ -95,19 +110,34 @@ pub async fn begin(
         mark.generation = generation;
         mark.run = run;
         mark.start = start;
+        mark.follows = follows.clone();
         mark.reason = Reason::Start;
         mark.committed_at = rfc3339(clock.now_ns());
         mark.graph = crate::plan::describe(plan);
         match store.commit(&mark).await {
             Ok(()) => {
                 let manifest = Some(mark);
-                return Ok(Start { generation, run, start, fresh, checkpoint, epoch: id + 1, manifest });
+                let epoch = id + 1;
+                return Ok(Start { generation, run, start, follows, fresh, checkpoint, epoch, manifest });
             }
             // Another run committed in between: look again.
             Err(CheckpointError::Fenced { .. }) => continue,
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Starts whose decisions hold for a run that goes on from `chosen`: of the one that wrote it, of those which that had not taken over
+/// yet, and of the later ones of its run.
+async fn followed(store: &CheckpointStore, chosen: &Manifest) -> Result<Vec<u64>, JobError> {
+    let mut starts = std::collections::BTreeSet::from([chosen.start]);
+    starts.extend(&chosen.follows);
+    for later in store.manifests().await?.into_iter().filter(|m| m.id > chosen.id && m.run == chosen.run) {
+        starts.insert(later.start);
+        starts.extend(&later.follows);
+    }
+    starts.remove(&0);
+    Ok(starts.into_iter().collect())
 }
 
 /// The manifest whose content the run begins with.

@@ -14,12 +14,14 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::decisions::Floor;
 use crate::checkpoint::manifest::{PartitionState, StateFile};
 use crate::checkpoint::{CheckpointStore, Manifest};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::plan::Plan;
+use crate::plan::{Node, Plan};
 use crate::registry::Role;
+use crate::runtime::decisions::Decisions;
 use crate::runtime::job::{JobError, RunOptions};
 use crate::runtime::opening::Opening;
 use crate::runtime::restore::Restored;
@@ -43,6 +45,8 @@ pub enum Report {
     Ack(Ack),
     /// A source instance has delivered all its rows.
     Ended { node: usize, worker: usize },
+    /// A source instance has announced its partitions and where they begin.
+    Ready { node: usize, worker: usize },
     /// Somebody asked this worker's process to stop.
     StopAsked,
 }
@@ -58,6 +62,10 @@ pub struct Ack {
     pub worker: usize,
     /// Partitions of a source instance: position (JSON text) and newest event time.
     pub partitions: Vec<(u32, String, i64)>,
+    /// Of those partitions: next position, and floors of rows not read yet.
+    pub floors: Vec<(u32, u64, Vec<Floor>)>,
+    /// Watermark of a source instance that has partitions.
+    pub watermark: Option<i64>,
     /// State file, where there is state: path, bytes, keys.
     pub state: Option<(String, u64, u64)>,
     /// What sink shards on this worker said (JSON text).
@@ -70,7 +78,16 @@ pub struct Ack {
 pub fn partition_states(ack: &Ack) -> BTreeMap<u32, PartitionState> {
     let state = |(id, position, max_ts): &(u32, String, i64)| {
         let position = serde_json::from_str(position).unwrap_or(Value::Null);
-        (*id, PartitionState { position, max_ts: *max_ts })
+        let floors = ack.floors.iter().find(|(of, ..)| of == id);
+        (
+            *id,
+            PartitionState {
+                position,
+                max_ts: *max_ts,
+                next_seq: floors.map(|(_, next, _)| *next),
+                floors: floors.map(|(.., floors)| floors.clone()).unwrap_or_default(),
+            },
+        )
     };
     ack.partitions.iter().map(state).collect()
 }
@@ -90,6 +107,9 @@ pub struct Start {
     /// Its identity, random.
     #[serde(default)]
     pub start: u64,
+    /// Earlier starts whose decisions hold for it.
+    #[serde(default)]
+    pub follows: Vec<u64>,
     /// Whether the run has committed no checkpoint yet.
     pub fresh: bool,
     /// The checkpoint whose content it begins from (0: none).
@@ -137,6 +157,8 @@ pub struct Shared {
     pub opening: Opening,
     /// Cancelled when the run has failed.
     pub failing: CancellationToken,
+    /// Decisions about partitions.
+    pub decisions: Decisions,
     failure: Mutex<Option<JobError>>,
     failed: AtomicBool,
 }
@@ -157,6 +179,7 @@ impl Shared {
         Self {
             clock: options.clock.clone(),
             opening: Opening::new(sinks * options.workers, options.cluster.is_some()),
+            decisions: Decisions::default(),
             plan,
             options,
             metrics,
@@ -188,6 +211,20 @@ impl Shared {
         self.failing.cancel();
     }
 
+    /// Whether some source or sink has never been in a checkpoint, so that where its partitions begin, or what it writes to, must
+    /// be written down before the first row.
+    pub fn begins(&self) -> bool {
+        let manifest = self.start.manifest.as_ref();
+        let known = |node: &Node| match node.role {
+            Role::Source => {
+                manifest.and_then(|m| m.sources.get(&node.name)).is_some_and(|s| !s.partitions.is_empty())
+            }
+            Role::Sink => manifest.is_some_and(|m| m.sinks.contains_key(&node.name)),
+            Role::Operator => true,
+        };
+        self.store.is_some() && !self.plan.nodes.iter().all(known)
+    }
+
     /// Whether the run has failed.
     pub fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
@@ -214,6 +251,8 @@ pub struct Local {
     pub epoch: Cell<u64>,
     /// Sources send nothing any more.
     pub halt: Cell<bool>,
+    /// Sources may send: where each begins is durable.
+    pub emit: Cell<bool>,
     /// Everything lets go.
     pub close: Cell<bool>,
     /// Called for every committed checkpoint.
@@ -247,6 +286,7 @@ impl Local {
                 self.halt.set(self.halt.get() || halt);
             }
             Command::Committed { id } => {
+                self.emit.set(true);
                 for told in self.on_commit.borrow_mut().iter_mut() {
                     told(id);
                 }

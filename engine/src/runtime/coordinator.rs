@@ -32,6 +32,10 @@ pub struct Coordinator {
     /// Since the last one that was committed, or a warning that none was.
     since_committed: Stopwatch,
     ended: BTreeSet<(usize, usize)>,
+    /// Source instances that have announced where they begin.
+    ready: BTreeSet<(usize, usize)>,
+    /// The checkpoint that fixes where sources begin is not committed yet.
+    begins: bool,
     stop_asked: bool,
     open: Option<Open>,
     failures: u32,
@@ -61,6 +65,8 @@ impl Coordinator {
             since_committed: shared.clock.start(),
             peers,
             ended: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            begins: shared.begins(),
             stop_asked: false,
             open: None,
             failures: 0,
@@ -74,6 +80,9 @@ impl Coordinator {
     pub fn report(&mut self, report: Report) {
         match report {
             Report::StopAsked => self.stop_asked = true,
+            Report::Ready { node, worker } => {
+                self.ready.insert((node, worker));
+            }
             Report::Ended { node, worker } => {
                 self.ended.insert((node, worker));
             }
@@ -93,6 +102,7 @@ impl Coordinator {
             match outcome {
                 Ok(()) => {
                     self.failures = 0;
+                    self.begins = false;
                     self.since_committed = self.shared.clock.start();
                     self.shared.metrics.checkpoint_committed(self.shared.clock.now_ns());
                     commands.push(Command::Committed { id });
@@ -114,6 +124,9 @@ impl Coordinator {
             let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source).count();
             let reason = if self.stop_asked {
                 Some(Reason::Stop)
+            } else if self.begins {
+                // The first one, so that a run which is killed at once begins at the same places again.
+                (self.ready.len() == sources * self.peers).then_some(Reason::Interval)
             } else if self.ended.len() == sources * self.peers {
                 Some(Reason::End)
             } else if self.shared.store.is_some()
@@ -248,6 +261,7 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         generation: shared.start.generation,
         run: shared.start.run,
         start: shared.start.start,
+        follows: Vec::new(),
         committed_at: rfc3339(shared.clock.now_ns()),
         reason,
         workers: peers,
@@ -264,12 +278,16 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
             manifest.sources.insert(name.clone(), source.clone());
         }
     }
+    let mut watermarks: BTreeMap<&String, i64> = BTreeMap::new();
     for ack in acks {
         let node = &shared.plan.nodes[ack.node];
         match node.role {
             Role::Source => {
                 let source: &mut SourceState = manifest.sources.entry(node.name.clone()).or_default();
                 source.partitions.extend(partition_states(ack));
+                if let Some(watermark) = ack.watermark {
+                    watermarks.entry(&node.name).and_modify(|w| *w = watermark.min(*w)).or_insert(watermark);
+                }
             }
             Role::Sink => {
                 let parts = ack
@@ -282,6 +300,11 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         }
         if let Some(file) = state_file(ack) {
             manifest.state.entry(node.name.clone()).or_default().push(file);
+        }
+    }
+    for (name, watermark) in watermarks {
+        if let Some(source) = manifest.sources.get_mut(name) {
+            source.watermark = Some(watermark);
         }
     }
     manifest

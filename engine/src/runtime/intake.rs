@@ -72,6 +72,11 @@ impl Intake {
         if max_ts == i64::MIN { i64::MIN } else { max_ts.saturating_sub(self.lateness_ns) }
     }
 
+    /// The newest time of a partition whose watermark is at least `floor`.
+    pub fn raise(&self, max_ts: i64, floor: i64) -> i64 {
+        if self.watermark(max_ts) >= floor { max_ts } else { floor.saturating_add(self.lateness_ns) }
+    }
+
     /// Event times in nanoseconds; `None` where there is none in range.
     fn event_times(&self, column: &ArrayRef) -> Result<(Vec<i64>, Option<Vec<bool>>), ArrowError> {
         let (values, nulls) = match column.data_type() {

@@ -27,7 +27,7 @@ use crate::runtime::begin::{begin, close, still_ours};
 use crate::runtime::cluster::{Cluster, ControlPlane, Link};
 use crate::runtime::control::{Shared, Start};
 use crate::runtime::failure::FailureClass;
-use crate::runtime::{restore, worker};
+use crate::runtime::{decisions, restore, worker};
 
 /// How to run a graph. None of it changes the rows that come out.
 #[derive(Clone, Debug)]
@@ -301,6 +301,7 @@ fn once(
 ) -> Result<(), JobError> {
     let shared = Arc::new(Shared::new(plan, options.clone(), metrics, tokio.clone(), stop, store, start));
     restore::load(&shared)?;
+    decisions::load(&shared);
     match &options.cluster {
         Some(cluster) => {
             let (links, control) = cluster.join(&shared)?;

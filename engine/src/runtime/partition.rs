@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::clock::Stopwatch;
+use crate::runtime::floors::Floors;
 use crate::source::{Chunk, Position};
 
 /// One partition of a source.
@@ -18,12 +18,22 @@ pub struct Partition {
     pub origin: u64,
     /// Chunks that wait.
     pub queue: mpsc::Receiver<Chunk>,
+    /// A chunk that waits for a decision.
+    pub stash: Option<Chunk>,
     /// A closed queue is the end of the data.
     pub ended_well: Arc<AtomicBool>,
     /// Where to go on after the last chunk.
     pub position: Position,
     /// The time that it has reached.
     pub max_ts: i64,
+    /// One more than the last position read.
+    pub next_seq: u64,
+    /// Decisions that hold for its next rows.
+    pub floors: Floors,
+    /// Read again from its position, it gives the same rows.
+    pub replays: bool,
+    /// A decision about it is being written.
+    pub waiting: bool,
     /// There is no more.
     pub ended: bool,
     /// It has been silent for so long that it holds nobody back.
@@ -36,20 +46,4 @@ pub struct Partition {
     pub in_flight: VecDeque<(i64, usize)>,
     /// Their rows in all.
     pub in_flight_rows: usize,
-}
-
-/// Partitions silent for `timeout` hold nobody back. Where all of a live source's are, its time goes on from their newest rows, as
-/// fast as the clock: what waits for it (another feed, a command to stop trading) is not held for ever by a feed that died.
-pub fn let_go(partitions: &mut [Partition], timeout: Duration, bounded: bool) {
-    for p in partitions.iter_mut() {
-        p.idle = p.quiet.elapsed() >= timeout;
-    }
-    let silent = partitions.iter().all(|p| p.idle || p.ended);
-    if bounded || !silent {
-        return;
-    }
-    for p in partitions.iter_mut().filter(|p| !p.ended && p.heard > i64::MIN) {
-        let beyond = p.quiet.elapsed().saturating_sub(timeout).as_nanos();
-        p.max_ts = p.max_ts.max(p.heard.saturating_add(i64::try_from(beyond).unwrap_or(i64::MAX)));
-    }
 }

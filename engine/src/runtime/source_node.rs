@@ -5,11 +5,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use serde_json::Value;
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
@@ -19,22 +18,26 @@ use timely::scheduling::Activator;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::watch;
 
+use crate::checkpoint::PartitionState;
+use crate::checkpoint::decisions::Floor;
 use crate::clock::Stopwatch;
 use crate::component::Partitions;
 use crate::dead_letter::{self, DeadLetter};
 use crate::operator::END;
 use crate::plan::{Body, Node};
-use crate::row;
 use crate::runtime::control::{Ack, Local, Report};
+use crate::runtime::floors::seq_range;
 use crate::runtime::input::RowStream;
 use crate::runtime::intake::{Intake, lift};
 use crate::runtime::job::{BatchRows, JobError};
-use crate::runtime::partition::{self, Partition};
+use crate::runtime::partition::Partition;
 use crate::runtime::rows::Rows;
 use crate::runtime::split_mix::SplitMix;
 use crate::runtime::time::Time;
 use crate::source::{Chunk, Position, SourceContext, SourceEvent};
 use crate::spec::{OnError, SourceOptions};
+
+mod decide;
 
 /// Longest time a source holds its worker before others get a turn.
 const TURN: Duration = Duration::from_millis(4);
@@ -76,40 +79,40 @@ pub fn add<'scope>(
         false => (local.index, local.peers),
     };
     let reads = !single || local.index == home;
-    let restored: BTreeMap<u32, (Position, i64)> = local
+    let restored: BTreeMap<u32, PartitionState> = local
         .shared
         .start
         .manifest
         .iter()
         .filter_map(|m| m.sources.get(&node.name))
-        .flat_map(|s| s.partitions.iter().map(|(id, p)| (*id, (p.position.clone(), p.max_ts))))
+        .flat_map(|s| s.partitions.iter().map(|(id, p)| (*id, p.clone())))
         .collect();
     let (event_tx, events) = mpsc::unbounded_channel();
+    let wake = Mutex::new(scope.worker().sync_activator_for(address.to_vec()));
+    let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+        if let Ok(wake) = wake.lock() {
+            let _ = wake.activate();
+        }
+    });
     let (commit_tx, commit_rx) = watch::channel(BTreeMap::new());
     let finished = Arc::new(AtomicBool::new(false));
     let positions: Uncommitted = Rc::default();
     if reads {
-        let wake = scope.worker().sync_activator_for(address.to_vec());
-        let wake = std::sync::Mutex::new(wake);
         let context = SourceContext {
             name: node.name.clone(),
             instance,
             instances,
             restored: restored
                 .iter()
-                .filter(|(_, (p, _))| !p.is_null())
-                .map(|(id, (p, _))| (*id, p.clone()))
+                .filter(|(_, p)| !p.position.is_null())
+                .map(|(id, p)| (*id, p.position.clone()))
                 .collect(),
             chunk_rows: local.shared.options.chunk_rows,
             clock: local.shared.clock.clone(),
             stop: local.shared.stop.clone(),
             committed: commit_rx,
             events: event_tx,
-            wake: Arc::new(move || {
-                if let Ok(wake) = wake.lock() {
-                    let _ = wake.activate();
-                }
-            }),
+            wake: wake.clone(),
             counts: local.shared.metrics.node(node.id).counts.clone(),
         };
         let source = plan.source.clone();
@@ -154,7 +157,13 @@ pub fn add<'scope>(
         intake,
         events,
         finished,
+        in_checkpoint: !restored.is_empty(),
         restored,
+        begins: BTreeMap::new(),
+        resumed: None,
+        decided: mpsc::unbounded_channel(),
+        wake,
+        reported: false,
         partitions: Vec::new(),
         ready: !reads,
         reads,
@@ -192,7 +201,18 @@ struct SourceRun {
     /// The connector has returned well.
     finished: Arc<AtomicBool>,
     /// Partitions of the checkpoint that have not been announced yet.
-    restored: BTreeMap<u32, (Position, i64)>,
+    restored: BTreeMap<u32, PartitionState>,
+    /// The checkpoint has partitions of this source.
+    in_checkpoint: bool,
+    /// Where partitions begin that are announced next.
+    begins: BTreeMap<u32, Position>,
+    /// What earlier attempts require; `None` until it is known.
+    resumed: Option<decide::Resumed>,
+    /// Decisions that are durable.
+    decided: (mpsc::UnboundedSender<(u32, Floor)>, mpsc::UnboundedReceiver<(u32, Floor)>),
+    wake: Arc<dyn Fn() + Send + Sync>,
+    /// The coordinator knows that this instance is ready.
+    reported: bool,
     partitions: Vec<Partition>,
     ready: bool,
     reads: bool,
@@ -223,11 +243,16 @@ impl SourceRun {
         if self.capabilities.is_none() {
             return;
         }
+        if !self.prepared() {
+            self.activator.activate_after(THROTTLE);
+            return;
+        }
         self.announced();
+        self.take_decided();
         while self.epoch < self.local.epoch.get() {
             self.pass_epoch();
         }
-        if self.ended || self.local.halt.get() || !self.ready {
+        if self.ended || self.local.halt.get() || !self.ready || !self.local.emit.get() {
             return;
         }
         match self.read() {
@@ -243,41 +268,6 @@ impl SourceRun {
         }
     }
 
-    fn announced(&mut self) {
-        while let Ok(event) = self.events.try_recv() {
-            match event {
-                SourceEvent::Ready => self.ready = true,
-                SourceEvent::Partition(id, queue, ended_well) => {
-                    let (position, max_ts) =
-                        self.restored.remove(&id).unwrap_or((Value::Null, self.watermark));
-                    if self.ready && self.watermark == END {
-                        // Nobody waits for this instance any more; a restart reads it from the beginning.
-                        self.local.shared.fail(JobError::transient(
-                            &self.name,
-                            format!("partition {id} has appeared; the job restarts to read it"),
-                        ));
-                        return;
-                    }
-                    tracing::debug!(source = self.name, partition = id, %position, "reading partition");
-                    self.partitions.push(Partition {
-                        id,
-                        origin: row::origin(&self.name, id),
-                        queue,
-                        ended_well,
-                        position,
-                        max_ts,
-                        ended: false,
-                        idle: false,
-                        quiet: self.local.shared.clock.start(),
-                        heard: max_ts,
-                        in_flight: VecDeque::new(),
-                        in_flight_rows: 0,
-                    });
-                }
-            }
-        }
-    }
-
     fn pass_epoch(&mut self) {
         let id = self.epoch;
         self.epoch += 1;
@@ -285,8 +275,10 @@ impl SourceRun {
         let mut positions = BTreeMap::new();
         for p in &self.partitions {
             ack.partitions.push((p.id, p.position.to_string(), p.max_ts));
+            ack.floors.push((p.id, p.next_seq, p.floors.list()));
             positions.insert(p.id, p.position.clone());
         }
+        ack.watermark = Some(self.watermark).filter(|w| *w != END && !self.partitions.is_empty());
         self.positions.borrow_mut().push_back((id, positions));
         let at = Time { epoch: self.epoch, ts: self.watermark };
         if let Some((rows, letters)) = &mut self.capabilities {
@@ -326,13 +318,14 @@ impl SourceRun {
                     throttled = true;
                     continue;
                 }
-                match self.partitions[*i].queue.try_recv() {
-                    Ok(chunk) => {
+                match self.next_chunk(*i) {
+                    None | Some(Err(TryRecvError::Empty)) => {}
+                    Some(Ok(chunk)) => {
                         self.take(*i, chunk)?;
                         took = true;
                         break;
                     }
-                    Err(TryRecvError::Disconnected) => {
+                    Some(Err(TryRecvError::Disconnected)) => {
                         let well = &self.partitions[*i].ended_well;
                         if well.load(Ordering::Acquire) || self.finished.load(Ordering::Acquire) {
                             self.partitions[*i].ended = true;
@@ -340,7 +333,6 @@ impl SourceRun {
                             break;
                         }
                     }
-                    Err(TryRecvError::Empty) => {}
                 }
             }
             if !took {
@@ -352,49 +344,43 @@ impl SourceRun {
         }
     }
 
-    /// Nothing to read: lets silent partitions go, or says who holds the watermark back.
-    fn idle(&mut self) -> Next {
-        let timeout = self.options.idle_timeout.map(|t| t.std());
-        if let Some(timeout) = timeout {
-            partition::let_go(&mut self.partitions, timeout, self.bounded);
+    fn take(&mut self, i: usize, chunk: Chunk) -> Result<(), JobError> {
+        let p = &mut self.partitions[i];
+        p.position = chunk.position.clone();
+        if let Some((_, last)) = seq_range(&chunk) {
+            p.next_seq = last + 1;
         }
-        if self.partitions.len() > 1 && timeout.is_none() {
-            let newest = self.partitions.iter().map(|p| p.max_ts).max().unwrap_or(i64::MIN);
-            let behind = |p: &&Partition| !p.ended && p.max_ts < newest && p.quiet.elapsed() > STALL_REPORT;
-            let report = self.stalled.as_ref().is_none_or(|s| s.elapsed() > STALL_REPORT);
-            if report && let Some(p) = self.partitions.iter().find(behind) {
-                tracing::warn!(
-                    source = self.name,
-                    partition = p.id,
-                    "a partition without rows holds the watermark back; set idle_timeout if that is expected"
-                );
-                self.stalled = Some(self.local.shared.clock.start());
+        if p.floors.is_empty() {
+            return self.take_piece(i, chunk);
+        }
+        // All pieces at once: no checkpoint may come between them.
+        for (floor, piece) in p.floors.pieces(chunk) {
+            let p = &mut self.partitions[i];
+            if let Some(floor) = floor {
+                p.max_ts = self.intake.raise(p.max_ts, floor);
             }
+            self.take_piece(i, piece)?;
         }
-        if timeout.is_some() && self.partitions.iter().any(|p| !p.ended) {
-            self.activator.activate_after(IDLE_LOOK);
-        }
-        Next::Wake
+        let p = &mut self.partitions[i];
+        p.floors.absorb(p.next_seq);
+        Ok(())
     }
 
-    fn take(&mut self, i: usize, chunk: Chunk) -> Result<(), JobError> {
+    fn take_piece(&mut self, i: usize, chunk: Chunk) -> Result<(), JobError> {
         let metrics = self.local.shared.metrics.node(self.id);
         let p = &mut self.partitions[i];
-        let position = chunk.position.clone();
         let broken =
             |e: arrow::error::ArrowError| JobError::Broken { node: self.name.clone(), reason: e.to_string() };
         let mut taken = self.intake.take(chunk, p.origin, p.max_ts).map_err(broken)?;
-        // A partition that was let go as idle comes back: nothing may be sent below the watermark.
+        // Floors have seen to it that nothing is sent below the watermark; should one be missing, this does.
         if self.watermark > i64::MIN && self.watermark != END {
             let (rows, late) = lift(taken.rows, self.watermark).map_err(broken)?;
             taken.rows = rows;
             taken.late += late;
         }
-        p.position = position;
         p.max_ts = taken.max_ts;
         p.heard = taken.max_ts;
         p.quiet = self.local.shared.clock.start();
-        p.idle = false;
         metrics.late.fetch_add(taken.late, Relaxed);
         let mut letters = taken.diverted;
         if !taken.refused.is_empty() {
@@ -459,13 +445,10 @@ impl SourceRun {
             && (!self.partitions.is_empty() || !self.reads || self.finished.load(Ordering::Acquire));
         let awake = self.partitions.iter().filter(|p| !p.idle || p.ended);
         let lowest = awake.map(|p| self.partition_watermark(p)).min();
-        // All idle: the newest row seen is as far as anyone may go.
-        let newest =
-            || self.partitions.iter().filter(|p| !p.ended).map(|p| self.intake.watermark(p.max_ts)).max();
         let watermark = match lowest {
-            Some(END) if !all_ended => newest().unwrap_or(END),
+            Some(END) if !all_ended => self.silent_watermark().unwrap_or(END),
             Some(lowest) => lowest,
-            None => newest().unwrap_or(END),
+            None => self.silent_watermark().unwrap_or(END),
         };
         if watermark > self.watermark {
             self.watermark = watermark;
@@ -490,4 +473,18 @@ enum Next {
     Later,
     /// The connector wakes the worker.
     Wake,
+}
+
+fn warn_stalled(source: &str, partition: u32) {
+    tracing::warn!(
+        source,
+        partition,
+        "a partition without rows holds the watermark back; set idle_timeout if that is expected"
+    );
+}
+
+/// One more than the last position that a partition had read. Old manifests say it by positions that count rows.
+fn next_seq(state: &PartitionState) -> u64 {
+    let counted = || state.position.get("offset").unwrap_or(&state.position).as_u64();
+    state.next_seq.or_else(counted).unwrap_or(0)
 }

@@ -23,6 +23,7 @@ use crate::row;
 use crate::sink::Delivery;
 use crate::spec::SourceOptions;
 
+mod decided;
 mod flaky;
 mod starts;
 

@@ -32,6 +32,7 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         peers: worker.peers(),
         epoch: Cell::new(shared.start.epoch),
         halt: Cell::new(false),
+        emit: Cell::new(!shared.begins()),
         close: Cell::new(false),
         on_commit: RefCell::default(),
         on_close: RefCell::default(),

@@ -183,6 +183,10 @@ impl SinkWriter for ExactlyOnce {
         }
     }
 
+    fn horizon(&self) -> Option<i64> {
+        self.committed.filter(|p| *p > i64::MIN)
+    }
+
     async fn checkpoint(&mut self, _: u64) -> Result<Value, ConnectorError> {
         Ok(
             json!({ "topic": self.progress.topic, "shards": self.progress.shards, "watermark": self.committed }),

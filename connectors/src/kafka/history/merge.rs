@@ -14,10 +14,11 @@ use tidemill_archive::ArchiveError;
 use tidemill_archive::read::{self, Choice};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::row;
-use tidemill_engine::source::{Chunk, PartitionWriter, Seqs};
+use tidemill_engine::source::{Chunk, PartitionWriter, Position, Seqs};
 use tokio_util::sync::CancellationToken;
 
-use super::{Archive, History, SLICE_ROWS, failed, position};
+use super::{Archive, History, SLICE_ROWS, failed};
+use crate::kafka::source::Fixed;
 
 /// One partition's history, about to be read.
 pub struct Past {
@@ -25,12 +26,24 @@ pub struct Past {
     archive: Arc<Archive>,
     partition: u32,
     offsets: Range<u64>,
+    fixed: Fixed,
 }
 
 impl Past {
     /// The archived rows of `partition` whose offsets are in `offsets`.
-    pub fn new(history: &History, archive: &Arc<Archive>, partition: u32, offsets: Range<u64>) -> Self {
-        Self { history: history.clone(), archive: archive.clone(), partition, offsets }
+    pub(in crate::kafka) fn new(
+        history: &History,
+        archive: &Arc<Archive>,
+        partition: u32,
+        offsets: Range<u64>,
+        fixed: Fixed,
+    ) -> Self {
+        Self { history: history.clone(), archive: archive.clone(), partition, offsets, fixed }
+    }
+
+    /// Where it begins.
+    pub(in crate::kafka) fn position(&self) -> Position {
+        self.fixed.past(self.offsets.start)
     }
 
     /// Sends all rows; false where the job stops first.
@@ -57,7 +70,7 @@ impl Past {
                         let chunk = Chunk {
                             rows: rows.slice(at, n),
                             seqs: Seqs::List(part),
-                            position: position(next),
+                            position: self.fixed.past(next),
                             rejects: Vec::new(),
                         };
                         let sent = tokio::select! {

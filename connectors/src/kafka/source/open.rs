@@ -44,8 +44,56 @@ pub(super) struct Known {
     pub restored: BTreeMap<u32, i64>,
     /// Those of them that are in the archive.
     pub past: BTreeSet<u32>,
+    /// What the run has fixed of each partition, as positions say it.
+    pub fixed: BTreeMap<u32, Fixed>,
     /// What is archived, once it has been looked at.
     pub archive: Option<Arc<Archive>>,
+}
+
+/// What is fixed when a run begins, and stays in the positions of a partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::kafka) struct Fixed {
+    /// Where a bounded read stops.
+    pub end: Option<i64>,
+    /// How many partitions the topic has, where `keyed_by` depends on it.
+    pub count: Option<usize>,
+}
+
+impl Fixed {
+    /// The position at `next` in the archive.
+    pub fn past(&self, next: u64) -> Position {
+        let mut position = self.position(next as i64);
+        position["in"] = "history".into();
+        position
+    }
+
+    /// The position at `next`.
+    pub fn position(&self, next: i64) -> Position {
+        let mut position = serde_json::Map::from_iter([("offset".to_owned(), next.into())]);
+        position.extend(self.end.map(|end| ("end".to_owned(), end.into())));
+        position.extend(self.count.map(|count| ("of".to_owned(), count.into())));
+        Value::Object(position)
+    }
+}
+
+/// What stored positions have fixed.
+pub(super) fn fixed(settings: &Settings, positions: &BTreeMap<u32, Position>) -> BTreeMap<u32, Fixed> {
+    let read = |(partition, position): (&u32, &Value)| {
+        let end = position.get("end").and_then(Value::as_i64).filter(|_| settings.bounded);
+        let count = position.get("of").and_then(Value::as_u64).map(|n| n as usize).filter(|_| settings.keyed);
+        (*partition, Fixed { end, count })
+    };
+    positions.iter().map(read).collect()
+}
+
+/// The topic has more partitions than when the run began, and `keyed_by` promises that a key stays in its partition.
+pub(super) fn grown(settings: &Settings, before: usize, now: usize) -> ConnectorError {
+    ConnectorError::Fatal(format!(
+        "kafka topic `{}` has {now} partitions now and had {before} when the run began: keys may have moved to other partitions, \
+         so `keyed_by` no longer holds and rows of a key could be taken out of order; take `keyed_by` out, and the watermark puts \
+         rows in order, or run with `--from none`",
+        settings.topic
+    ))
 }
 
 /// A consumer with its partitions assigned.
@@ -103,6 +151,10 @@ pub(super) fn open(
     )?;
     let consumer: Arc<BaseConsumer<Ear>> = Arc::new(create(&config, ear.clone())?);
     let count = wait_for_topic(settings, clock, &consumer, &ear)?;
+    if let Some(before) = known.fixed.values().filter_map(|f| f.count).max().filter(|before| *before < count)
+    {
+        return Err(grown(settings, before, count));
+    }
     let openings: Vec<Opening> = mine(count)
         .into_iter()
         .map(|partition| place(settings, &consumer, &ear, known, partition))
@@ -129,9 +181,10 @@ pub(super) fn open(
                 Decode::AtOnce(RowDecoder::json(settings.columns.clone(), settings.unit, settings.ahead))
             }
         };
+        let fixed = Fixed { end, count: settings.keyed.then_some(count) };
         let past = match (past, &settings.history, &known.archive) {
             (Some(offsets), Some(history), Some(archive)) => {
-                Some(Past::new(history, archive, partition, offsets))
+                Some(Past::new(history, archive, partition, offsets, fixed))
             }
             _ => None,
         };
@@ -147,6 +200,7 @@ pub(super) fn open(
             suspect.clone(),
         );
         reader.has_history = settings.history.is_some();
+        reader.fixed = fixed;
         readers.push((reader, past));
     }
     if assignment.count() > 0 {
@@ -214,7 +268,9 @@ fn place(
         ))
     };
     let (low, high) = consumer.fetch_watermarks(topic, id, ANSWER_TIMEOUT).map_err(failed)?;
-    let (restored, end) = (&known.restored, settings.bounded.then_some(high));
+    // Fixed once: what comes later is the next run's.
+    let fixed = known.fixed.get(&partition).and_then(|f| f.end);
+    let (restored, end) = (&known.restored, settings.bounded.then_some(fixed.unwrap_or(high)));
     if let (Some(history), Some(archive)) = (&settings.history, &known.archive) {
         let at = restored.get(&partition).map(|next| (*next, known.past.contains(&partition)));
         let (past, next) = history.place(archive, topic, partition, at, low, high)?;

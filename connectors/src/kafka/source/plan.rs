@@ -109,6 +109,7 @@ impl SourceKind for Kafka {
             topic: params.topic,
             start,
             bounded: params.stop == Stop::End,
+            keyed: params.keyed_by.is_some(),
             group: params.group.unwrap_or_else(|| format!("tidemill.{}", cx.job)),
             isolation: params.isolation,
             discover: params.discover.std().max(Duration::from_millis(100)),
