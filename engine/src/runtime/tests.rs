@@ -23,6 +23,8 @@ use crate::row;
 use crate::sink::Delivery;
 use crate::spec::SourceOptions;
 
+mod processes;
+
 struct RunningSum(KeyedState<Vec<i64>>);
 
 impl Operator for RunningSum {
