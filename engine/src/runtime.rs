@@ -23,6 +23,7 @@ mod sink_node;
 mod sink_task;
 mod source_node;
 mod split_mix;
+mod steering;
 mod time;
 mod worker;
 
@@ -30,6 +31,7 @@ pub use cluster::{Cluster, Secret, Timing};
 pub use control::Start;
 pub use failure::FailureClass;
 pub use job::{BatchRows, CheckpointOptions, JobError, RunOptions, begin, close, run};
+pub use steering::{Control, Phase, Status};
 
 #[cfg(test)]
 mod tests;

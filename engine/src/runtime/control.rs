@@ -42,8 +42,10 @@ pub enum Report {
     Ack(Ack),
     /// A source instance has delivered all its rows.
     Ended { node: usize, worker: usize },
-    /// Somebody asked this worker's process to stop.
+    /// This worker's process was asked to stop the job.
     StopAsked,
+    /// This worker's process was asked for a checkpoint.
+    CheckpointRequested,
 }
 
 /// A node's part of a checkpoint, on one worker.
@@ -240,6 +242,7 @@ impl Local {
                 self.halt.set(self.halt.get() || halt);
             }
             Command::Committed { id } => {
+                self.shared.options.control.committed(id);
                 for told in self.on_commit.borrow_mut().iter_mut() {
                     told(id);
                 }

@@ -24,6 +24,7 @@ pub struct Coordinator {
     since_last: Stopwatch,
     ended: BTreeSet<(usize, usize)>,
     stop_asked: bool,
+    checkpoint_requested: bool,
     open: Option<Open>,
     failures: u32,
     /// The last checkpoint is committed: there is nothing left to do.
@@ -50,6 +51,7 @@ impl Coordinator {
             peers,
             ended: BTreeSet::new(),
             stop_asked: false,
+            checkpoint_requested: false,
             open: None,
             failures: 0,
             closed: false,
@@ -62,6 +64,7 @@ impl Coordinator {
     pub fn report(&mut self, report: Report) {
         match report {
             Report::StopAsked => self.stop_asked = true,
+            Report::CheckpointRequested => self.checkpoint_requested = true,
             Report::Ended { node, worker } => {
                 self.ended.insert((node, worker));
             }
@@ -103,7 +106,8 @@ impl Coordinator {
             } else if self.ended.len() == sources * self.peers {
                 Some(Reason::End)
             } else if self.shared.store.is_some()
-                && self.since_last.elapsed() >= self.shared.options.checkpoint_every
+                && (self.checkpoint_requested
+                    || self.since_last.elapsed() >= self.shared.options.checkpoint_every)
             {
                 Some(Reason::Interval)
             } else {
@@ -112,6 +116,7 @@ impl Coordinator {
             if let Some(reason) = reason {
                 let id = self.next_id;
                 self.next_id += 1;
+                self.checkpoint_requested = false;
                 tracing::debug!(id, ?reason, "checkpoint begins");
                 self.open = Some(Open {
                     id,

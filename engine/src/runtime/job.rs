@@ -28,6 +28,7 @@ use crate::runtime::cluster::{Cluster, ControlPlane, Link};
 use crate::runtime::control::{Shared, Start};
 use crate::runtime::coordinator::rfc3339;
 use crate::runtime::failure::FailureClass;
+use crate::runtime::steering::{Control, Phase};
 use crate::runtime::worker;
 
 /// How to run a graph. None of it changes the rows that come out.
@@ -51,6 +52,8 @@ pub struct RunOptions {
     pub restarts_max: u32,
     /// Time.
     pub clock: Clock,
+    /// Watches and steers the run.
+    pub control: Control,
 }
 
 impl Default for RunOptions {
@@ -65,6 +68,7 @@ impl Default for RunOptions {
             batch_rows: BatchRows::AsRead,
             restarts_max: 10,
             clock: Clock::System,
+            control: Control::default(),
         }
     }
 }
@@ -332,6 +336,28 @@ pub fn run(
     tokio: &Handle,
     stop: CancellationToken,
 ) -> Result<(), JobError> {
+    let (control, stopping) = (options.control.clone(), stop.clone());
+    let stop_link = tokio.spawn(async move {
+        control.stopped().cancelled().await;
+        stopping.cancel();
+    });
+    let outcome = run_again(plan, options, metrics, tokio, stop);
+    stop_link.abort();
+    if let Err(error) = &outcome {
+        options.control.failed(error);
+    }
+    options.control.enter(if outcome.is_ok() { Phase::Ended } else { Phase::Failed });
+    outcome
+}
+
+/// Runs a graph, from the last checkpoint after each failure that may pass.
+fn run_again(
+    plan: Arc<Plan>,
+    options: &RunOptions,
+    metrics: Metrics,
+    tokio: &Handle,
+    stop: CancellationToken,
+) -> Result<(), JobError> {
     let store = match &options.checkpoints {
         None => None,
         Some(c) => {
@@ -347,6 +373,7 @@ pub fn run(
             Some(cluster) => cluster.start.clone(),
             None => tokio.block_on(begin(&plan, store.as_ref(), from, &options.clock))?,
         };
+        options.control.enter(Phase::Running);
         let committed = metrics.checkpoints();
         let generation = start.generation;
         let error =
@@ -373,6 +400,8 @@ pub fn run(
         }
         attempt += 1;
         metrics.count_restart();
+        options.control.failed(&error);
+        options.control.enter(Phase::Restarting);
         from = StartFrom::Latest;
         let wait = Duration::from_millis(200 << attempt.min(7));
         tracing::warn!(%error, attempt, wait_ms = wait.as_millis() as u64, "the job restarts from its last checkpoint");

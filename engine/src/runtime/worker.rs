@@ -15,6 +15,7 @@ use crate::plan::{Body, Port};
 use crate::runtime::control::{Command, Local, Report, Shared};
 use crate::runtime::coordinator::Coordinator;
 use crate::runtime::job::JobError;
+use crate::runtime::steering::Phase;
 use crate::runtime::time::Time;
 use crate::runtime::{operator_node, sink_node, source_node};
 
@@ -48,7 +49,11 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         }
         if shared.ask_stop.is_cancelled() && !asked {
             asked = true;
+            shared.options.control.enter(Phase::Stopping);
             let _ = local.reports.send(Report::StopAsked);
+        }
+        if shared.options.control.take_checkpoint_request() {
+            let _ = local.reports.send(Report::CheckpointRequested);
         }
         while let Ok(report) = outbox.try_recv() {
             control.send(report);

@@ -331,6 +331,45 @@ fn an_oversized_message_is_not_read() {
     assert!(error.to_string().contains("a message of 4294967295 bytes"), "{error}");
 }
 
+/// Given a live job with rare checkpoints, when its control asks for one, then it is committed; when it asks for a stop, the
+/// job ends in order with a last one.
+#[test]
+fn a_control_takes_a_checkpoint_and_stops_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, _) = graph(&rows_of_two(), "0", true);
+    let control = Control::default();
+    let options = RunOptions {
+        checkpoints: Some(CheckpointOptions {
+            url: "checkpoints".into(),
+            base: folder.path().into(),
+            keep: 2,
+            from: StartFrom::Latest,
+        }),
+        checkpoint_every: HANG * 10,
+        control: control.clone(),
+        ..Default::default()
+    };
+    assert_eq!(control.status().phase, Phase::Waiting);
+    let (done, over) = mpsc::channel();
+    std::thread::spawn(move || done.send(execute(plan, &options, CancellationToken::new())));
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let reaches = |what: &dyn Fn(&Status) -> bool| {
+        let mut status = control.watch();
+        let waiting = async { status.wait_for(|s| what(s)).await.unwrap().clone() };
+        tokio.block_on(async { tokio::time::timeout(HANG, waiting).await.expect("it hangs") })
+    };
+    let manifests = || std::fs::read_dir(folder.path().join("checkpoints/law/manifests")).unwrap().count();
+    reaches(&|s| s.phase == Phase::Running);
+    let before = manifests();
+    control.checkpoint_now();
+    let first = reaches(&|s| s.checkpoint.is_some()).checkpoint.unwrap();
+    assert_eq!(manifests(), before + 1);
+    control.stop();
+    over.recv_timeout(HANG).expect("it hangs").unwrap();
+    let end = control.status();
+    assert_eq!((end.phase, end.checkpoint, end.restarts), (Phase::Ended, Some(first + 1), 0));
+}
+
 /// Given one process, when sinks have opened, then the largest horizon is known, and none where no sink remembers.
 #[test]
 fn the_horizon_is_the_largest_of_all_sinks() {
