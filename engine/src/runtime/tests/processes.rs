@@ -65,8 +65,8 @@ fn rows_of_two() -> Vec<Vec<Row>> {
     (0..2).map(|p| (0..500).map(|i| (i, i % 7, 2 * i + p)).collect()).collect()
 }
 
-/// Given strangers on the port of a job that starts (one silent, one with garbage, one with a wrong secret, one of another
-/// start), when its processes meet, then no stranger is let in, and the rows are those of the oracle.
+/// Given strangers on the port of a job that starts (one silent after its first word, garbage, a wrong secret, another start, a
+/// false proof), when its processes meet, then no stranger is let in, and the rows are those of the oracle.
 #[test]
 fn strangers_neither_join_nor_hold_up_a_job() {
     let rows = rows_of_two();
@@ -74,7 +74,8 @@ fn strangers_neither_join_nor_hold_up_a_job() {
     let address = processes[0].addresses[0].clone();
     let second = processes.pop().unwrap();
     let (plan, out) = graph(&rows, "0", false);
-    let silent = TcpStream::connect(&address).unwrap();
+    let mut silent = TcpStream::connect(&address).unwrap();
+    silent.write_all(b"tdmlink1").unwrap();
     let first = spawn(plan, processes.pop().unwrap());
     let mut garbage = TcpStream::connect(&address).unwrap();
     garbage.write_all(&[0xff; 4096]).unwrap();
@@ -88,6 +89,14 @@ fn strangers_neither_join_nor_hold_up_a_job() {
             assert!(stranger.connect(&mut stream, 0, Kind::Data).await.is_err());
         });
     }
+    // It speaks the protocol and does not care who answers, but has no proof.
+    let mut liar = TcpStream::connect(&address).unwrap();
+    let numbers = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    let hello = [b"tdmlink1\x01".as_slice(), &numbers, &start().identity().to_be_bytes(), &[3; 32]].concat();
+    liar.write_all(&hello).unwrap();
+    liar.read_exact(&mut [0; 64]).unwrap();
+    liar.write_all(&[3; 32]).unwrap();
+    assert_eq!(liar.read(&mut [0; 16]).unwrap_or(0), 0);
     let (plan, _) = graph(&rows, "0", false);
     let second = spawn(plan, second);
     end(&first).unwrap();
