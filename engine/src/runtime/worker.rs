@@ -68,15 +68,12 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         }
         worker.step_or_park(Some(PARK));
     }
-    if shared.failed() {
-        // Peers see the same failure, or their connection to this process close.
-        for index in worker.installed_dataflows() {
-            worker.drop_dataflow(index);
-        }
-        return;
-    }
     while worker.has_dataflows() && !shared.failed() {
         worker.step_or_park(Some(PARK));
+    }
+    // After a failure, also one while closing: another worker may have dropped its part, so these would never end.
+    for index in worker.installed_dataflows() {
+        worker.drop_dataflow(index);
     }
 }
 

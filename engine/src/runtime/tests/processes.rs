@@ -379,6 +379,45 @@ fn a_control_takes_a_checkpoint_and_stops_the_job() {
     assert_eq!((end.phase, end.checkpoint, end.restarts), (Phase::Ended, Some(first + 1), 0));
 }
 
+struct FailsToClose;
+
+#[async_trait::async_trait]
+impl Sink for FailsToClose {
+    async fn open(&self, _: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+        Ok(Box::new(Self))
+    }
+}
+
+#[async_trait::async_trait]
+impl SinkWriter for FailsToClose {
+    async fn write(&mut self, _: RecordBatch) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+    async fn flush(&mut self, _: i64) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+    async fn close(&mut self) -> Result<(), ConnectorError> {
+        Err(ConnectorError::Fatal("the disk is full".into()))
+    }
+}
+
+/// Given several workers, when a sink fails while it closes, then the run ends with that, whichever workers know of the end.
+#[test]
+fn a_sink_that_fails_to_close_ends_the_run() {
+    for _ in 0..40 {
+        let error = in_time(|| {
+            let (mut plan, _) = graph(&rows_of_two(), "0", false);
+            if let Body::Sink { plan } = &mut plan.nodes[2].body {
+                plan.sink = Arc::new(FailsToClose);
+                plan.placement = Placement::Local;
+            }
+            let options = RunOptions { workers: 3, ..Default::default() };
+            execute(plan, &options, CancellationToken::new()).unwrap_err()
+        });
+        assert_eq!(error.to_string(), "`out`: the disk is full");
+    }
+}
+
 /// Given one process, when sinks have opened, then the largest horizon is known, and none where no sink remembers.
 #[test]
 fn the_horizon_is_the_largest_of_all_sinks() {
