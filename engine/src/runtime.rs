@@ -26,6 +26,7 @@ mod sink_node;
 mod sink_task;
 mod source_node;
 mod split_mix;
+mod steering;
 mod time;
 mod worker;
 
@@ -34,6 +35,7 @@ pub use cluster::{Cluster, Secret, Timing};
 pub use control::Start;
 pub use failure::FailureClass;
 pub use job::{BatchRows, CheckpointOptions, JobError, RunOptions, run};
+pub use steering::{Control, Phase, Status};
 
 #[cfg(test)]
 mod tests;

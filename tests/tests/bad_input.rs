@@ -615,7 +615,7 @@ fn of_two_runs_of_one_job_the_first_is_fenced_and_nothing_is_doubled() {
     until("rows come", &|| first.said(), || flow.lines("out.jsonl").len() >= 499);
     let mut second = flow.start(&[]);
     produce(&brokers, &topic, trades(500..1001));
-    assert_eq!(first.wait(), Some(1));
+    assert_eq!(first.wait(), Some(76));
     let said = first.said();
     assert!(said.contains("has taken over"), "{said}");
     until("the second has everything", &|| second.said(), || flow.lines("out.jsonl").len() >= 1000);

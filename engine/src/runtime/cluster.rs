@@ -5,8 +5,8 @@
 //! handshake of `handshake.rs`: bytes of a stranger never reach timely.
 
 mod control_plane;
-mod frame;
-mod handshake;
+pub(super) mod frame;
+pub(super) mod handshake;
 mod link;
 mod membership;
 
@@ -110,6 +110,3 @@ impl Cluster {
         ControlPlane::start(self, self.listen()?, shared)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -47,8 +47,10 @@ pub enum Report {
     Ended { node: usize, worker: usize },
     /// A source instance has announced its partitions and where they begin.
     Ready { node: usize, worker: usize },
-    /// Somebody asked this worker's process to stop.
+    /// This worker's process was asked to stop the job.
     StopAsked,
+    /// This worker's process was asked for a checkpoint.
+    CheckpointRequested,
 }
 
 /// A node's part of a checkpoint, on one worker.
@@ -287,6 +289,7 @@ impl Local {
             }
             Command::Committed { id } => {
                 self.emit.set(true);
+                self.shared.options.control.committed(id);
                 for told in self.on_commit.borrow_mut().iter_mut() {
                     told(id);
                 }

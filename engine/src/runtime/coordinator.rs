@@ -37,6 +37,7 @@ pub struct Coordinator {
     /// The checkpoint that fixes where sources begin is not committed yet.
     begins: bool,
     stop_asked: bool,
+    checkpoint_requested: bool,
     open: Option<Open>,
     failures: u32,
     /// The last checkpoint is committed: there is nothing left to do.
@@ -68,6 +69,7 @@ impl Coordinator {
             ready: BTreeSet::new(),
             begins: shared.begins(),
             stop_asked: false,
+            checkpoint_requested: false,
             open: None,
             failures: 0,
             closed: false,
@@ -83,6 +85,7 @@ impl Coordinator {
             Report::Ready { node, worker } => {
                 self.ready.insert((node, worker));
             }
+            Report::CheckpointRequested => self.checkpoint_requested = true,
             Report::Ended { node, worker } => {
                 self.ended.insert((node, worker));
             }
@@ -130,7 +133,8 @@ impl Coordinator {
             } else if self.ended.len() == sources * self.peers {
                 Some(Reason::End)
             } else if self.shared.store.is_some()
-                && self.since_last.elapsed() >= self.shared.options.checkpoint_every
+                && (self.checkpoint_requested
+                    || self.since_last.elapsed() >= self.shared.options.checkpoint_every)
             {
                 Some(Reason::Interval)
             } else {
@@ -139,6 +143,7 @@ impl Coordinator {
             if let Some(reason) = reason {
                 let id = self.next_id;
                 self.next_id += 1;
+                self.checkpoint_requested = false;
                 tracing::debug!(id, ?reason, "checkpoint begins");
                 self.open = Some(Open {
                     id,

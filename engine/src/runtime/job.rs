@@ -27,6 +27,7 @@ use crate::runtime::begin::{begin, close, still_ours};
 use crate::runtime::cluster::{Cluster, ControlPlane, Link};
 use crate::runtime::control::{Shared, Start};
 use crate::runtime::failure::FailureClass;
+use crate::runtime::steering::{Control, Phase};
 use crate::runtime::{decisions, restore, worker};
 
 /// How to run a graph. None of it changes the rows that come out.
@@ -50,6 +51,8 @@ pub struct RunOptions {
     pub restarts_max: u32,
     /// Time.
     pub clock: Clock,
+    /// Watches and steers the run.
+    pub control: Control,
 }
 
 impl Default for RunOptions {
@@ -64,6 +67,7 @@ impl Default for RunOptions {
             batch_rows: BatchRows::AsRead,
             restarts_max: 10,
             clock: Clock::System,
+            control: Control::default(),
         }
     }
 }
@@ -233,6 +237,28 @@ pub fn run(
     tokio: &Handle,
     stop: CancellationToken,
 ) -> Result<(), JobError> {
+    let (control, stopping) = (options.control.clone(), stop.clone());
+    let stop_link = tokio.spawn(async move {
+        control.stopped().cancelled().await;
+        stopping.cancel();
+    });
+    let outcome = run_again(plan, options, metrics, tokio, stop);
+    stop_link.abort();
+    if let Err(error) = &outcome {
+        options.control.failed(error);
+    }
+    options.control.enter(if outcome.is_ok() { Phase::Ended } else { Phase::Failed });
+    outcome
+}
+
+/// Runs a graph, from the last checkpoint after each failure that may pass.
+fn run_again(
+    plan: Arc<Plan>,
+    options: &RunOptions,
+    metrics: Metrics,
+    tokio: &Handle,
+    stop: CancellationToken,
+) -> Result<(), JobError> {
     let store = match &options.checkpoints {
         None => None,
         Some(c) => {
@@ -252,6 +278,7 @@ pub fn run(
         };
         let ended = begun.and_then(|start| {
             before = Some(start.start);
+            options.control.enter(Phase::Running);
             once(plan.clone(), options, metrics.clone(), tokio, stop.clone(), store.clone(), start)
         });
         let error = match (ended, &store) {
@@ -276,6 +303,8 @@ pub fn run(
         }
         attempt += 1;
         metrics.count_restart();
+        options.control.failed(&error);
+        options.control.enter(Phase::Restarting);
         if before.is_some() {
             from = StartFrom::Latest;
         }

@@ -25,6 +25,7 @@ use crate::spec::SourceOptions;
 
 mod decided;
 mod flaky;
+mod processes;
 mod starts;
 
 struct RunningSum(KeyedState<Vec<i64>>);

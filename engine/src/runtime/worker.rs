@@ -18,6 +18,7 @@ use crate::runtime::align::Align;
 use crate::runtime::control::{Command, Local, Report, Shared};
 use crate::runtime::coordinator::Coordinator;
 use crate::runtime::job::JobError;
+use crate::runtime::steering::Phase;
 use crate::runtime::time::Time;
 use crate::runtime::{operator_node, sink_node, source_node};
 
@@ -60,7 +61,11 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         }
         if shared.ask_stop.is_cancelled() && !asked {
             asked = true;
+            shared.options.control.enter(Phase::Stopping);
             let _ = local.reports.send(Report::StopAsked);
+        }
+        if shared.options.control.take_checkpoint_request() {
+            let _ = local.reports.send(Report::CheckpointRequested);
         }
         while let Ok(report) = outbox.try_recv() {
             control.send(report);
@@ -75,15 +80,12 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         }
         worker.step_or_park(Some(PARK));
     }
-    if shared.failed() {
-        // Peers see the same failure, or their connection to this process close.
-        for index in worker.installed_dataflows() {
-            worker.drop_dataflow(index);
-        }
-        return;
-    }
     while worker.has_dataflows() && !shared.failed() {
         worker.step_or_park(Some(PARK));
+    }
+    // After a failure, also one while closing: another worker may have dropped its part, so these would never end.
+    for index in worker.installed_dataflows() {
+        worker.drop_dataflow(index);
     }
 }
 
