@@ -33,7 +33,7 @@ const RESTARTS_MAX: u32 = 10;
 
 /// Starts the members of a job and waits for them.
 pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<ExitCode> {
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
     let store = match &options.checkpoints {
@@ -171,7 +171,7 @@ pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Res
     let first = welcome.process == 0;
     options.cluster =
         Some(Cluster { process: welcome.process, addresses: welcome.addresses, start: welcome.start });
-    let runtime = runtime()?;
+    let runtime = runtime(options.workers)?;
     let stop = CancellationToken::new();
     let told = stop.clone();
     std::thread::spawn(move || {

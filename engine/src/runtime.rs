@@ -21,6 +21,7 @@ mod sink_node;
 mod sink_task;
 mod source_node;
 mod split_mix;
+mod stall;
 mod time;
 mod worker;
 

@@ -304,7 +304,7 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
     let mut first = reading.partitions().await.remove(0).1;
     // Where it begins is told before any row: a restart before the first row begins there too.
     let chunk = first.recv().await.unwrap();
-    assert_eq!((chunk.rows.num_rows(), chunk.position), (0, json!({"offset": 10})));
+    assert_eq!((chunk.rows.num_rows(), chunk.position), (0, json!({"topic": topic, "offset": 10})));
     let client: rdkafka::admin::AdminClient<_> =
         ClientConfig::new().set("bootstrap.servers", &address).create().unwrap();
     client
@@ -318,7 +318,7 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
     let Some(SourceEvent::Partition(1, mut second, _)) = reading.events.recv().await else {
         panic!("no new partition")
     };
-    assert_eq!(second.recv().await.unwrap().position, json!({"offset": 0}));
+    assert_eq!(second.recv().await.unwrap().position, json!({"topic": topic, "offset": 0}));
     assert_eq!(seqs(&second.recv().await.unwrap()), [0]);
     reading.committed.send(BTreeMap::from([(0, json!({"offset": 11})), (1, json!({"offset": 1}))])).unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;

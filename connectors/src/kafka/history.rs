@@ -289,8 +289,8 @@ async fn index(dataset: &Dataset, file: &FileEntry) -> Result<Vec<Slice>, Archiv
 }
 
 /// A stored position within the history.
-pub fn position(offset: u64) -> Position {
-    json!({ "offset": offset, "in": "history" })
+pub fn position(topic: &str, offset: u64) -> Position {
+    json!({ "topic": topic, "offset": offset, "in": "history" })
 }
 
 /// Whether a stored position is within the history.

@@ -11,7 +11,6 @@ use rdkafka::Message as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use serde_json::json;
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::{Chunk, PartitionWriter, Reject, Seqs};
 use tokio::sync::Notify;
@@ -21,6 +20,7 @@ use super::admin::{ANSWER_TIMEOUT, is_passing};
 use super::avro;
 use super::client::{Ear, blocking};
 use super::format::RowDecoder;
+use super::source::{Mark, position};
 
 /// A chunk holds no more bytes of messages than this (and one message more).
 const CHUNK_BYTES_MAX: usize = 16 << 20;
@@ -31,6 +31,8 @@ pub(super) struct Reader {
     pub(super) partition: i32,
     /// Whether what Kafka has deleted may be in an archive: a restart looks there.
     pub(super) has_history: bool,
+    /// The last message before `next`.
+    pub(super) last: Option<Mark>,
     topic: String,
     next: i64,
     end: Option<i64>,
@@ -91,6 +93,7 @@ impl Reader {
         Self {
             partition,
             has_history: false,
+            last: None,
             topic,
             next,
             end,
@@ -168,6 +171,7 @@ impl Reader {
                         return Ok(Look::End);
                     }
                     self.next = offset + 1;
+                    self.last = Some(Mark::of(&message));
                     let (key, payload) = (message.key(), message.payload());
                     bytes += key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
                     let time = message.timestamp().to_millis();
@@ -221,7 +225,7 @@ impl Reader {
                 Some(first) if gapless => Seqs::From(*first),
                 _ => Seqs::List(seqs),
             },
-            position: json!({ "offset": self.next }),
+            position: position(&self.topic, self.next, self.last),
             rejects: std::mem::take(&mut self.rejects),
         }
     }

@@ -1,8 +1,8 @@
 //! The `kafka` source: assigned partitions, positions in checkpoints.
 //!
 //! Each instance reads the partitions `p` with `p % instances == instance`; there is no consumer
-//! group to rebalance. A row's `_seq` is its offset, and a chunk's position `{"offset": n}` is the
-//! next offset to read; with `history`, `{"offset": n, "in": "history"}` is one in the archive. Every partition's first chunk is empty and carries where it starts, so
+//! group to rebalance. A row's `_seq` is its offset, and a chunk's position `{"topic": t, "offset": n}` is the
+//! next offset to read, with a hash of the last message before it ([`identity`]); with `history`, `"in": "history"` says that the offset is in the archive. Every partition's first chunk is empty and carries where it starts, so
 //! that a job which is restarted before its first row starts at the same place.
 
 use std::collections::BTreeMap;
@@ -28,10 +28,12 @@ use super::history::{self, History, Past};
 use super::reader::Reader;
 use super::registry::Schemas;
 
+mod identity;
 mod open;
 mod params;
 mod plan;
 
+pub(super) use identity::{Mark, position};
 pub(super) use open::out_of_range;
 use open::{Known, forgotten, offsets, open};
 pub use params::{Format, Isolation, Params, Start, Stop};
@@ -80,9 +82,10 @@ enum Found {
 impl Source for KafkaSource {
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
         let settings = self.0.clone();
+        let marks = identity::marks(&settings.topic, &cx.restored)?;
         let restored = offsets(&settings.topic, &cx.restored)?;
         let past = cx.restored.iter().filter(|(_, at)| history::is_past(at)).map(|(p, _)| *p).collect();
-        let mut known = Known { restored, past, archive: None };
+        let mut known = Known { restored, marks, past, archive: None };
         let suspect = Arc::new(Notify::new());
         let (instance, instances) = (cx.instance, cx.instances.max(1));
         let opening = async {
@@ -229,7 +232,12 @@ impl Run {
         let restored = &self.known.restored;
         let restored =
             mine.iter().filter_map(|p| Some((*p, *restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
-        let known = Known { restored, past: self.known.past.clone(), archive: self.known.archive.clone() };
+        let known = Known {
+            restored,
+            marks: self.known.marks.clone(),
+            past: self.known.past.clone(),
+            archive: self.known.archive.clone(),
+        };
         let opened = blocking(move || open(&settings, &clock, &known, &suspect, |_| mine.clone())).await?;
         let writers = opened.readers.iter().map(|(r, _)| self.cx.add_partition(r.partition as u32)).collect();
         self.start(opened.consumer, opened.readers, writers);

@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::registry::Role;
 use crate::runtime::job::{JobError, RunOptions};
 use crate::runtime::opening::Opening;
+use crate::runtime::stall::Progress;
 use crate::runtime::time::Time;
 
 /// From the coordinator to every worker.
@@ -42,6 +43,8 @@ pub enum Report {
     Ack(Ack),
     /// A source instance has delivered all its rows.
     Ended { node: usize, worker: usize },
+    /// How far a source instance is.
+    Progress(Progress),
     /// Somebody asked this worker's process to stop.
     StopAsked,
 }
@@ -194,6 +197,8 @@ pub struct Local {
     pub peers: usize,
     /// The epoch sources should be in.
     pub epoch: Cell<u64>,
+    /// Grows whenever sources should report their progress.
+    pub look: Cell<u64>,
     /// Sources send nothing any more.
     pub halt: Cell<bool>,
     /// Everything lets go.
@@ -219,6 +224,14 @@ impl Local {
     /// The watermark past all sinks; `i64::MAX` when nothing is in flight.
     pub fn sinks_watermark(&self) -> i64 {
         self.probe.with_frontier(|f| f.iter().map(|t| t.ts).min().unwrap_or(i64::MAX))
+    }
+
+    /// Has sources report their progress.
+    pub fn look(&self) {
+        self.look.set(self.look.get() + 1);
+        for activator in self.activators.borrow().iter() {
+            activator.activate();
+        }
     }
 
     /// Acts on a command.

@@ -12,6 +12,7 @@ use crate::clock::Stopwatch;
 use crate::registry::Role;
 use crate::runtime::control::{Ack, Command, Report, Shared, partition_states, state_file};
 use crate::runtime::job::JobError;
+use crate::runtime::stall::Stalls;
 
 /// Checkpoints that may fail one after the other before the run gives up.
 const FAILURES_MAX: u32 = 5;
@@ -24,6 +25,7 @@ pub struct Coordinator {
     since_last: Stopwatch,
     ended: BTreeSet<(usize, usize)>,
     stop_asked: bool,
+    stalls: Stalls,
     open: Option<Open>,
     failures: u32,
     /// The last checkpoint is committed: there is nothing left to do.
@@ -50,6 +52,7 @@ impl Coordinator {
             peers,
             ended: BTreeSet::new(),
             stop_asked: false,
+            stalls: Stalls::new(shared.options.stall_after, &shared.clock),
             open: None,
             failures: 0,
             closed: false,
@@ -62,6 +65,7 @@ impl Coordinator {
     pub fn report(&mut self, report: Report) {
         match report {
             Report::StopAsked => self.stop_asked = true,
+            Report::Progress(progress) => self.stalls.take(progress),
             Report::Ended { node, worker } => {
                 self.ended.insert((node, worker));
             }
@@ -75,6 +79,7 @@ impl Coordinator {
     /// Does what is due; the commands to send.
     pub fn tick(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.stalls.tick(&self.shared);
         while let Ok((id, reason, outcome)) = self.commits.1.try_recv() {
             self.open = None;
             self.since_last = self.shared.clock.start();

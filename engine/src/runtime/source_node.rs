@@ -29,9 +29,10 @@ use crate::runtime::control::{Ack, Local, Report};
 use crate::runtime::input::RowStream;
 use crate::runtime::intake::{Intake, lift};
 use crate::runtime::job::{BatchRows, JobError};
-use crate::runtime::partition::{self, Partition};
+use crate::runtime::partition::{self, InFlight, Partition};
 use crate::runtime::rows::Rows;
 use crate::runtime::split_mix::SplitMix;
+use crate::runtime::stall::Progress;
 use crate::runtime::time::Time;
 use crate::source::{Chunk, Position, SourceContext, SourceEvent};
 use crate::spec::{OnError, SourceOptions};
@@ -42,8 +43,6 @@ const TURN: Duration = Duration::from_millis(4);
 const THROTTLE: Duration = Duration::from_micros(200);
 /// How often a silent source looks how long it has been silent.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
-/// A partition that holds the watermark back for this long is reported.
-const STALL_REPORT: Duration = Duration::from_secs(30);
 
 /// The two streams of a source.
 pub struct SourceStreams<'scope> {
@@ -168,7 +167,8 @@ pub fn add<'scope>(
         activator,
         positions,
         split: SplitMix::new(seed),
-        stalled: None,
+        opened: local.shared.clock.start(),
+        looked: 0,
     };
     builder.build(move |capabilities| {
         let start = Time { epoch, ts: i64::MIN };
@@ -209,7 +209,9 @@ struct SourceRun {
     /// Positions of epochs not committed yet.
     positions: Uncommitted,
     split: SplitMix,
-    stalled: Option<Stopwatch>,
+    opened: Stopwatch,
+    /// As of the last report of progress.
+    looked: u64,
 }
 
 impl SourceRun {
@@ -228,12 +230,14 @@ impl SourceRun {
             self.pass_epoch();
         }
         if self.ended || self.local.halt.get() || !self.ready {
+            self.report_progress();
             return;
         }
         match self.read() {
             Err(error) => self.local.shared.fail(error),
             Ok(next) => {
                 self.pass_watermark();
+                self.report_progress();
                 match next {
                     Next::Again => self.activator.activate(),
                     Next::Later => self.activator.activate_after(THROTTLE),
@@ -241,6 +245,22 @@ impl SourceRun {
                 }
             }
         }
+    }
+
+    fn report_progress(&mut self) {
+        if std::mem::replace(&mut self.looked, self.local.look.get()) == self.looked {
+            return;
+        }
+        let (node, worker) = (self.id, self.local.index);
+        let mut progress = match self.ready {
+            true => Progress::of(node, worker, &self.partitions, |ts| self.intake.watermark(ts)),
+            false => Progress::opening(node, worker, &self.opened),
+        };
+        // Nothing waits for a partition for long where it is let go as idle.
+        if self.ready && self.options.idle_timeout.is_some() {
+            progress.behind = None;
+        }
+        let _ = self.local.reports.send(Report::Progress(progress));
     }
 
     fn announced(&mut self) {
@@ -270,8 +290,7 @@ impl SourceRun {
                         idle: false,
                         quiet: self.local.shared.clock.start(),
                         heard: max_ts,
-                        in_flight: VecDeque::new(),
-                        in_flight_rows: 0,
+                        in_flight: InFlight::default(),
                     });
                 }
             }
@@ -304,25 +323,24 @@ impl SourceRun {
     fn read(&mut self) -> Result<Next, JobError> {
         let turn = self.local.shared.clock.start();
         let sinks = self.local.sinks_watermark();
-        let limit = self.local.shared.options.in_flight_rows;
-        for p in &mut self.partitions {
-            while p.in_flight.front().is_some_and(|(ts, _)| *ts < sinks) {
-                p.in_flight_rows -= p.in_flight.pop_front().map_or(0, |(_, rows)| rows);
-            }
-        }
+        let options = &self.local.shared.options;
+        let (rows_max, bytes_max) = (options.in_flight_rows, options.in_flight_bytes);
+        self.partitions.iter_mut().for_each(|p| p.in_flight.passed(sinks));
         let mut throttled = false;
         let mut order: Vec<usize> = (0..self.partitions.len()).collect();
         loop {
             // The partition that is furthest behind in event time goes first.
             order.sort_by_key(|i| self.partition_watermark(&self.partitions[*i]));
             let mut took = false;
+            let bytes: usize = self.partitions.iter().map(|p| p.in_flight.bytes).sum();
             for i in &order {
                 let p = &self.partitions[*i];
                 if p.ended {
                     continue;
                 }
                 // One that everybody waits for is never throttled: nothing else could pass.
-                if p.in_flight_rows > limit && self.partition_watermark(p) > sinks {
+                let much = p.in_flight.rows > rows_max || bytes > bytes_max;
+                if much && self.partition_watermark(p) > sinks {
                     throttled = true;
                     continue;
                 }
@@ -352,24 +370,11 @@ impl SourceRun {
         }
     }
 
-    /// Nothing to read: lets silent partitions go, or says who holds the watermark back.
+    /// Nothing to read: lets silent partitions go.
     fn idle(&mut self) -> Next {
         let timeout = self.options.idle_timeout.map(|t| t.std());
         if let Some(timeout) = timeout {
             partition::let_go(&mut self.partitions, timeout, self.bounded);
-        }
-        if self.partitions.len() > 1 && timeout.is_none() {
-            let newest = self.partitions.iter().map(|p| p.max_ts).max().unwrap_or(i64::MIN);
-            let behind = |p: &&Partition| !p.ended && p.max_ts < newest && p.quiet.elapsed() > STALL_REPORT;
-            let report = self.stalled.as_ref().is_none_or(|s| s.elapsed() > STALL_REPORT);
-            if report && let Some(p) = self.partitions.iter().find(behind) {
-                tracing::warn!(
-                    source = self.name,
-                    partition = p.id,
-                    "a partition without rows holds the watermark back; set idle_timeout if that is expected"
-                );
-                self.stalled = Some(self.local.shared.clock.start());
-            }
         }
         if timeout.is_some() && self.partitions.iter().any(|p| !p.ended) {
             self.activator.activate_after(IDLE_LOOK);
@@ -415,10 +420,7 @@ impl SourceRun {
         }
         letters.sort_by_key(|l| l.seq);
         let rows = taken.rows.num_rows();
-        if rows > 0 {
-            p.in_flight.push_back((taken.max_ts, rows));
-            p.in_flight_rows += rows;
-        }
+        p.in_flight.push(taken.max_ts, &taken.rows);
         metrics.rows_in.fetch_add(rows as u64, Relaxed);
         metrics.bytes_in.fetch_add(taken.rows.get_array_memory_size() as u64, Relaxed);
         metrics.rows_out.fetch_add(rows as u64, Relaxed);

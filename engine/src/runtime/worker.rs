@@ -16,7 +16,7 @@ use crate::runtime::control::{Command, Local, Report, Shared};
 use crate::runtime::coordinator::Coordinator;
 use crate::runtime::job::JobError;
 use crate::runtime::time::Time;
-use crate::runtime::{operator_node, sink_node, source_node};
+use crate::runtime::{operator_node, sink_node, source_node, stall};
 
 /// Longest time a worker sleeps before it looks at commands and reports.
 const PARK: Duration = Duration::from_millis(2);
@@ -28,6 +28,7 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         index: worker.index(),
         peers: worker.peers(),
         epoch: Cell::new(shared.start.epoch),
+        look: Cell::new(0),
         halt: Cell::new(false),
         close: Cell::new(false),
         on_commit: RefCell::default(),
@@ -42,6 +43,7 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         shared.fail(JobError::Setup(reason));
     }
     let mut asked = false;
+    let (look_every, mut looked) = (stall::interval(shared.options.stall_after), shared.clock.start());
     loop {
         if shared.failed() {
             break;
@@ -49,6 +51,10 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         if shared.ask_stop.is_cancelled() && !asked {
             asked = true;
             let _ = local.reports.send(Report::StopAsked);
+        }
+        if looked.elapsed() >= look_every {
+            looked = shared.clock.start();
+            local.look();
         }
         while let Ok(report) = outbox.try_recv() {
             control.send(report);

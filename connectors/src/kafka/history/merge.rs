@@ -23,14 +23,22 @@ use super::{Archive, History, SLICE_ROWS, failed, position};
 pub struct Past {
     history: History,
     archive: Arc<Archive>,
+    topic: String,
     partition: u32,
     offsets: Range<u64>,
 }
 
 impl Past {
     /// The archived rows of `partition` whose offsets are in `offsets`.
-    pub fn new(history: &History, archive: &Arc<Archive>, partition: u32, offsets: Range<u64>) -> Self {
-        Self { history: history.clone(), archive: archive.clone(), partition, offsets }
+    pub fn new(
+        history: &History,
+        archive: &Arc<Archive>,
+        topic: &str,
+        partition: u32,
+        offsets: Range<u64>,
+    ) -> Self {
+        let (history, archive, topic) = (history.clone(), archive.clone(), topic.to_owned());
+        Self { history, archive, topic, partition, offsets }
     }
 
     /// Sends all rows; false where the job stops first.
@@ -57,7 +65,7 @@ impl Past {
                         let chunk = Chunk {
                             rows: rows.slice(at, n),
                             seqs: Seqs::List(part),
-                            position: position(next),
+                            position: position(&self.topic, next),
                             rejects: Vec::new(),
                         };
                         let sent = tokio::select! {

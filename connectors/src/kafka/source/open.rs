@@ -14,6 +14,7 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::Position;
 use tokio::sync::Notify;
 
+use super::identity::{self, Mark};
 use super::params::{Format, Isolation};
 use super::{Begin, Settings};
 use crate::kafka::admin::{self, ANSWER_TIMEOUT};
@@ -42,6 +43,8 @@ struct Opening {
 pub(super) struct Known {
     /// Next offsets by the checkpoint.
     pub restored: BTreeMap<u32, i64>,
+    /// The last messages before them.
+    pub marks: BTreeMap<u32, Mark>,
     /// Those of them that are in the archive.
     pub past: BTreeSet<u32>,
     /// What is archived, once it has been looked at.
@@ -103,7 +106,9 @@ pub(super) fn open(
     )?;
     let consumer: Arc<BaseConsumer<Ear>> = Arc::new(create(&config, ear.clone())?);
     let count = wait_for_topic(settings, clock, &consumer, &ear)?;
-    let openings: Vec<Opening> = mine(count)
+    let mine = mine(count);
+    identity::check(settings, isolation, &known.marks, &mine)?;
+    let openings: Vec<Opening> = mine
         .into_iter()
         .map(|partition| place(settings, &consumer, &ear, known, partition))
         .collect::<Result<_, _>>()?;
@@ -131,7 +136,7 @@ pub(super) fn open(
         };
         let past = match (past, &settings.history, &known.archive) {
             (Some(offsets), Some(history), Some(archive)) => {
-                Some(Past::new(history, archive, partition, offsets))
+                Some(Past::new(history, archive, &settings.topic, partition, offsets))
             }
             _ => None,
         };
@@ -147,6 +152,7 @@ pub(super) fn open(
             suspect.clone(),
         );
         reader.has_history = settings.history.is_some();
+        reader.last = known.marks.get(&partition).copied().filter(|mark| mark.offset < next);
         readers.push((reader, past));
     }
     if assignment.count() > 0 {
