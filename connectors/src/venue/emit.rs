@@ -2,7 +2,7 @@
 //!
 //! `_seq` counts rows and refused input in the order of frames, so it doesn't depend on when rows are
 //! taken. A partition's position is `{"rows": n, "state": …}`: how many there were, and what the
-//! protocol goes on from; that of a replay has `capture` in place of a state: which files it counts.
+//! protocol goes on from; that of a replay has `input` in place of a state: which files it counts.
 
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
@@ -75,9 +75,9 @@ impl Numbered {
         Chunk { rows: self.rows, seqs, position, rejects: self.rejects }
     }
 
-    /// As chunks of at most `chunk_rows` rows, for a replay of `capture`.
-    pub fn chunks(self, chunk_rows: usize, capture: &Value) -> Vec<Chunk> {
-        let position = |rows: u64| json!({ "rows": rows, "capture": capture });
+    /// As chunks of at most `chunk_rows` rows, for a replay of the files in `counted`.
+    pub fn chunks(self, chunk_rows: usize, counted: &Value) -> Vec<Chunk> {
+        let position = |rows: u64| json!({ "rows": rows, "input": counted });
         let size = chunk_rows.max(1);
         let mut chunks = Vec::with_capacity(self.seqs.len() / size + 1);
         let mut rest = self;

@@ -4,17 +4,15 @@
 //! and unchanged, when it is gone on from. A run of the feed that went on from a checkpoint had forgotten the rows behind it; its part of the
 //! capture says so, and the replay leaves those rows out as well. A run that began afresh is numbered on.
 
+use serde_json::json;
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::{PartitionWriter, SourceContext};
-
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::counts::Counts;
 use super::emit::{Numbering, restored};
 use super::feed::Feed;
 use super::protocol::{Output, Protocol};
+use crate::capture::counted::Counted;
 use crate::capture::reader::Capture;
 use crate::capture::record::Header;
 
@@ -33,7 +31,7 @@ pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(),
     let capture = Capture::open(url, &feed.base, &feed.node).await.map_err(fatal)?;
     let (skip, _) = restored(cx.restored.get(&0)).map_err(fatal)?;
     if let Some(position) = cx.restored.get(&0) {
-        check(&capture, position).await.map_err(fatal)?;
+        Counted::check(&capture, position).await.map_err(fatal)?;
     }
     let Some(writer) = cx.ready(&[0]).pop() else { return Ok(()) };
     let runs = runs(&capture).await.map_err(fatal)?;
@@ -46,7 +44,7 @@ pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(),
         counts: Counts::new(&feed.node, cx.counts.clone()),
         out: Output::default(),
         protocol: (feed.make)(),
-        counted: Counted { header: first_header(&capture).await, ..Counted::default() },
+        counted: Counted::none_of(&capture).await,
     };
     // Where the numbers of a row of runs that went on from one another begin.
     let mut base = 0;
@@ -117,70 +115,10 @@ struct Replay<'a> {
     counted: Counted,
 }
 
-/// Files of a capture that a position counts: the first of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Counted {
-    /// Hash of what the first file says of itself: job, source, when it was captured.
-    header: u64,
-    /// How many files.
-    files: usize,
-    /// Digest of the names of all, and of the sizes of those before the last.
-    digest: u64,
-    /// Name of the last.
-    last: String,
-    /// Its size when it was begun; it may have grown since.
-    bytes: u64,
-}
-
-impl Counted {
-    fn push(&mut self, file: &crate::capture::reader::CaptureFile) {
-        let mut hash = Xxh3::new();
-        hash.update(&self.digest.to_le_bytes());
-        hash.update(&self.bytes.to_le_bytes());
-        hash.update(file.name.as_bytes());
-        let (digest, last) = (hash.digest(), file.name.clone());
-        *self = Self { header: self.header, files: self.files + 1, digest, last, bytes: file.size };
-    }
-}
-
-/// Hash of what the first file says of itself; 0 where it is torn so early that it says nothing.
-async fn first_header(capture: &Capture) -> u64 {
-    match capture.header(0).await {
-        Ok(header) => xxh3_64(json!([header.job, header.node, header.session_ns]).to_string().as_bytes()),
-        Err(_) => 0,
-    }
-}
-
-/// Whether `capture` begins with the files that `position` counts.
-async fn check(capture: &Capture, position: &Value) -> Result<(), String> {
-    let Some(read) = position.get("capture") else {
-        tracing::warn!(
-            "the checkpoint is of a version that did not note which capture it counts: that it is the same is not checked"
-        );
-        return Ok(());
-    };
-    let read: Counted = serde_json::from_value(read.clone())
-        .map_err(|e| format!("the checkpoint's position `{position}` is not one of a capture: {e}"))?;
-    let mut now = Counted { header: first_header(capture).await, ..Counted::default() };
-    capture.files.iter().take(read.files).for_each(|file| now.push(file));
-    let same = Counted { bytes: read.bytes, ..now.clone() } == read && now.bytes >= read.bytes;
-    match same {
-        true => Ok(()),
-        false => Err(format!(
-            "cannot go on from the checkpoint: it counts rows of a capture of which {} files up to `{}` had been read, and {} \
-             ({} files) does not begin with them; set `replay` or `url` back, or run with `--from none`",
-            read.files,
-            read.last,
-            capture.display,
-            capture.files.len()
-        )),
-    }
-}
-
 impl Replay<'_> {
     /// Reads a file; false when the job stops.
     async fn file(&mut self, capture: &Capture, i: usize) -> Result<bool, ConnectorError> {
-        self.counted.push(&capture.files[i]);
+        self.counted.extend(&capture.files, i);
         let mut file = match capture.file(i).await {
             Ok(file) => file,
             Err(reason) => {
