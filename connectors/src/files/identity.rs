@@ -46,11 +46,15 @@ impl Identity {
         Self::prefix(file, size).await
     }
 
+    /// The whole of `file` as it was listed, for one that never changes.
+    pub async fn listed(file: &FileRef) -> Result<Self, String> {
+        Self::prefix(file, file.size).await
+    }
+
     /// The first `bytes` bytes of `file`, which has as many.
     async fn prefix(file: &FileRef, bytes: u64) -> Result<Self, String> {
         let ends = END_BYTES.min(bytes);
-        let head = range(file, 0, ends).await?;
-        let tail = range(file, bytes - ends, ends).await?;
+        let (head, tail) = tokio::try_join!(range(file, 0, ends), range(file, bytes - ends, ends))?;
         Ok(Self::new(bytes, &head, &tail))
     }
 

@@ -85,7 +85,7 @@ impl Writer {
             let opened = &inputs[..at.opened];
             for input in &opened[self.identified..] {
                 let identity =
-                    runtime.block_on(Identity::of(&input.file)).map_err(ConnectorError::Transient)?;
+                    runtime.block_on(Identity::listed(&input.file)).map_err(ConnectorError::Transient)?;
                 self.input.push(&input.file.name, identity);
             }
             self.identified = at.opened;
