@@ -256,8 +256,8 @@ impl SourceRun {
             true => Progress::of(node, worker, &self.partitions, |ts| self.intake.watermark(ts)),
             false => Progress::opening(node, worker, &self.opened),
         };
-        // Nothing waits for a partition for long where it is let go as idle.
-        if self.ready && self.options.idle_timeout.is_some() {
+        // A partition that is let go as idle is not waited for.
+        if self.ready && self.options.idle_timeout.is_some() && self.watermark > i64::MIN {
             progress.behind = None;
         }
         let _ = self.local.reports.send(Report::Progress(progress));

@@ -168,9 +168,14 @@ fn wording(stall: &Stall, name: &str, ahead: &str) -> String {
         true => "another of its partitions".to_owned(),
         false => format!("`{ahead}`"),
     };
+    let remedy = match partition {
+        None => format!("Look why it does not open, or remove `{name}` from the inputs that wait for it"),
+        Some(_) => format!(
+            "Set `idle_timeout` on `{name}` to go on without it when it is silent, or remove it from the inputs that wait for it"
+        ),
+    };
     format!(
-        "source `{name}` holds the watermark back: {what}, while {other} has reached {}; what is newer waits. Set `idle_timeout` on \
-         `{name}` to go on without it when it is silent, or remove it from the inputs that wait for it",
+        "source `{name}` holds the watermark back: {what}, while {other} has reached {}; what is newer waits. {remedy}",
         time(stall.ahead.1)
     )
 }
