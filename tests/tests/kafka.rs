@@ -385,6 +385,34 @@ async fn what_is_missing_is_named() {
     }
 }
 
+/// Given a checkpoint in a topic that was deleted and created again with as many messages, then going on there is refused; with what had
+/// been read cut off by retention, it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_created_again_is_refused() {
+    let Some(address) = broker() else { return };
+    let (connection, topic) = (Connection::plain(&address), unique("again"));
+    let with = trades(&address, &topic, json!({"stop": "end"}));
+    admin::create_topic(&connection, &topic, 1, &[]).await.unwrap();
+    admin::produce(&connection, &topic, (0..10).map(trade).collect()).await.unwrap();
+    let (.., positions) = read(with.clone(), BTreeMap::new()).await.all().await;
+    admin::produce(&connection, &topic, (10..20).map(trade).collect()).await.unwrap();
+    let client: rdkafka::admin::AdminClient<_> =
+        ClientConfig::new().set("bootstrap.servers", &address).create().unwrap();
+    let mut until = rdkafka::TopicPartitionList::new();
+    until.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(10)).unwrap();
+    client.delete_records(&until, &Default::default()).await.unwrap();
+    let (offsets, ..) = read(with.clone(), positions.clone()).await.all().await;
+    assert_eq!(offsets[&0], (10..20).collect::<Vec<_>>());
+
+    admin::delete_topic(&connection, &topic).await.unwrap();
+    while admin::topic_partitions(&connection, &topic).await.unwrap().is_some() {}
+    admin::create_topic(&connection, &topic, 1, &[]).await.unwrap();
+    admin::produce(&connection, &topic, (100..120).map(trade).collect()).await.unwrap();
+    let error = read(with, positions).await.done.await.unwrap().unwrap_err();
+    let ConnectorError::Fatal(reason) = &error else { panic!("{error}") };
+    assert!(reason.contains("another message at offset 9") && reason.contains("--from none"), "{reason}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_vanishes_stops_the_job_with_its_name() {
     let Some(address) = broker() else { return };

@@ -476,7 +476,10 @@ impl SourceRun {
                 rows.downgrade(&at);
                 letters.downgrade(&at);
             }
-            self.local.shared.metrics.node(self.id).watermark.store(watermark, Relaxed);
+            // An instance that reads nothing is at its end at once: that says nothing of the source.
+            if !self.partitions.is_empty() {
+                self.local.shared.metrics.node(self.id).watermark.store(watermark, Relaxed);
+            }
         }
         if all_ended && !self.ended && self.watermark == END {
             self.ended = true;
