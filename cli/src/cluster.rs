@@ -69,7 +69,7 @@ enum End {
 
 /// Starts the members of a job and waits for them.
 pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<ExitCode> {
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
     let store = match &options.checkpoints {

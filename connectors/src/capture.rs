@@ -16,6 +16,7 @@ use crate::venue::feed::{FeedParams, plan_feed};
 use crate::venue::frame::{Frame, FrameKind};
 use crate::venue::protocol::{Endpoint, Output, Protocol};
 
+pub(crate) mod counted;
 pub mod import;
 pub mod info;
 pub mod reader;

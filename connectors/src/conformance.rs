@@ -2,9 +2,10 @@
 //!
 //! [`check_source`] drives a source by hand and asserts: positions increase and chunks fit; rows do
 //! not depend on the size of chunks or the pace of the reader; from every position the rest is
-//! exactly the rows not yet seen; stopping is prompt, however full the queues.
+//! exactly the rows not yet seen; stopping is prompt, however full the queues. [`another_input_is_refused`] asserts that a
+//! position is good for the input that it counts, and for no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a source may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(20);
+/// How long an endless source that does not refuse is left running. One that does refuse must do so at its start.
+const GO_ON_MAX: Duration = Duration::from_secs(2);
 /// Positions that one check goes on from.
 const POSITIONS_MAX: usize = 24;
 
@@ -242,4 +245,86 @@ pub async fn check_stop(source: &Arc<dyn Source>) {
     let stopped = stopped.unwrap_or_else(|_| panic!("the source did not stop within {STOP_MAX:?}"));
     let ended = stopped.unwrap_or_else(|e| panic!("the source panicked: {e}"));
     ended.unwrap_or_else(|e| panic!("stopping is no error, but the source says: {e}"));
+}
+
+/// Asserts that whoever goes on from positions in the input of `plan` refuses that of `other` before it sends a row, for good, and with
+/// `names` (what was read, what is there) and the way out in its message; and still takes its own. Gives the message.
+pub async fn another_input_is_refused(
+    plan: &SourcePlan,
+    other: &SourcePlan,
+    drive: Drive,
+    names: &[&str],
+) -> String {
+    let read = read_source(&plan.source, &plan.columns, drive)
+        .await
+        .unwrap_or_else(|e| panic!("the source failed: {e}"));
+    let mut message = None;
+    for (id, partition) in &read {
+        let chunks = partition.positions.len();
+        assert!(chunks > 0, "partition {id} has no position: nothing was read");
+        for i in BTreeSet::from([0, chunks / 2, chunks - 1]) {
+            // Positions live in checkpoints as JSON text.
+            let text = partition.positions[i].2.to_string();
+            let stored: Position =
+                serde_json::from_str(&text).unwrap_or_else(|e| panic!("position {text}: {e}"));
+            let mut restored: BTreeMap<u32, Position> = read
+                .iter()
+                .filter_map(|(id, p)| p.positions.last().map(|(_, _, position)| (*id, position.clone())))
+                .collect();
+            restored.insert(*id, stored);
+            let (error, rows) = go_on(other, restored.clone()).await;
+            let Some(ConnectorError::Fatal(reason)) = error else {
+                panic!(
+                    "partition {id} from {text}: another input is not refused for good: {error:?}, {rows} rows"
+                )
+            };
+            assert_eq!(rows, 0, "partition {id} from {text}: rows came before the refusal");
+            for name in names.iter().chain(&["--from none"]) {
+                assert!(reason.contains(name), "`{name}` is not in the message: {reason}");
+            }
+            message = Some(reason);
+            let (error, _) = go_on(plan, restored).await;
+            assert!(error.is_none(), "partition {id} from {text}: its own input is refused: {error:?}");
+        }
+    }
+    message.unwrap_or_else(|| panic!("the source has no partition"))
+}
+
+/// Goes on from positions until the source ends or fails, or (an endless one) for a moment; its error, and how many rows it sent.
+async fn go_on(plan: &SourcePlan, restored: BTreeMap<u32, Position>) -> (Option<ConnectorError>, usize) {
+    let (cx, mut events) = context(&Drive { restored, ..Drive::default() });
+    let stop = cx.stop.clone();
+    let source = plan.source.clone();
+    let mut run = tokio::spawn(async move { source.run(cx).await });
+    let counting = tokio::spawn(async move {
+        let mut counts = Vec::new();
+        while let Some(event) = events.recv().await {
+            if let SourceEvent::Partition(_, mut queue, _) = event {
+                counts.push(tokio::spawn(async move {
+                    let mut rows = 0;
+                    while let Some(chunk) = queue.recv().await {
+                        rows += chunk.rows.num_rows() + chunk.rejects.len();
+                    }
+                    rows
+                }));
+            }
+        }
+        let mut rows = 0;
+        for count in counts {
+            rows += count.await.unwrap_or(0);
+        }
+        rows
+    });
+    let ended = match plan.bounded {
+        true => run.await,
+        false => match tokio::time::timeout(GO_ON_MAX, &mut run).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                stop.cancel();
+                run.await
+            }
+        },
+    };
+    let ended = ended.unwrap_or_else(|e| panic!("the source panicked: {e}"));
+    (ended.err(), counting.await.unwrap_or_else(|e| panic!("{e}")))
 }

@@ -125,6 +125,9 @@ struct Stand {
     beats: u32,
     /// `ts` of the last row.
     ts: i64,
+    /// `ts` of the last command; checkpoints of earlier versions do not say.
+    #[serde(default)]
+    command_ts: Option<i64>,
 }
 
 #[async_trait]
@@ -138,6 +141,14 @@ impl Source for ControlSource {
             None => Stand::default(),
         };
         let mut switch = Switch::open(&self.file, cx.clock.clone(), stand.command)?;
+        if !switch.is_log_of(stand.command, stand.command_ts) {
+            return Err(ConnectorError::Fatal(format!(
+                "cannot go on from the checkpoint: `{}` is not the log of commands that had been read up to command {}: it has other \
+                 commands, which would be passed over; set `path` back, or run with `--from none`",
+                switch::log_of(&self.file).display(),
+                stand.command
+            )));
+        }
         let mut sender = Sender { writer, stand };
         if sender.commands(&switch.after(stand.command)).await.is_err() {
             return Ok(());
@@ -173,7 +184,8 @@ struct Sender {
 impl Sender {
     async fn commands(&mut self, commands: &[Command]) -> Result<(), Stopped> {
         let Some(last) = commands.last() else { return Ok(()) };
-        self.stand = Stand { command: last.n, beats: 0, ts: self.stand.ts.max(last.ts) };
+        self.stand =
+            Stand { command: last.n, beats: 0, ts: self.stand.ts.max(last.ts), command_ts: Some(last.ts) };
         let seqs = commands.iter().map(|c| c.n << BEAT_BITS).collect();
         let text = |of: fn(&Command) -> Option<&str>| StringArray::from_iter(commands.iter().map(of));
         self.send(
@@ -206,5 +218,50 @@ impl Sender {
         let Ok(rows) = RecordBatch::try_new(columns(), arrays) else { return Err(Stopped) };
         let position = serde_json::json!(self.stand);
         self.writer.send(Chunk { rows, seqs, position, rejects: Vec::new() }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::conformance::{Drive, another_input_is_refused, read_source};
+
+    async fn plan(path: &Path) -> SourcePlan {
+        let cx =
+            PlanContext { job: "j".into(), node: "n".into(), base: "/".into(), clock: Default::default() };
+        let with = json!({"path": path.display().to_string(), "heartbeat": "5ms"});
+        Control::plan(serde_json::from_value(with).unwrap(), &cx).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_log_of_another_file_is_refused_and_a_lost_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other, lost] = ["one", "other", "lost"].map(|name| folder.path().join(name));
+        std::fs::write(&one, "halt a\nresume\n").unwrap();
+        std::fs::write(&other, "halt b\nhalt c\nreduce\n").unwrap();
+        let drive = || Drive { rows_max: 3, ..Drive::default() };
+        let read = plan(&other).await;
+        read_source(&read.source, &read.columns, drive()).await.unwrap();
+        // A command that stands in that log would never be obeyed.
+        another_input_is_refused(
+            &plan(&one).await,
+            &plan(&other).await,
+            drive(),
+            &["other.log", "command 2"],
+        )
+        .await;
+
+        let read = plan(&one).await;
+        let read = read_source(&read.source, &read.columns, drive()).await.unwrap();
+        let restored = [(0, read[&0].positions.last().unwrap().2.clone())].into();
+        std::fs::write(&lost, "flatten\n").unwrap();
+        let goes_on = plan(&lost).await;
+        let drive = Drive { restored, rows_max: 1, ..Drive::default() };
+        let rest = read_source(&goes_on.source, &goes_on.columns, drive).await.unwrap();
+        let command = rest[&0].rows.column_by_name("command").unwrap();
+        let command = arrow::array::AsArray::as_string::<i32>(command.as_ref());
+        assert!(command.iter().flatten().all(|command| command == "flatten"));
     }
 }

@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tidemill_engine::storage;
 
 mod datasets;
+pub mod identity;
 
 /// Files that one URL may match.
 pub const FILES_MAX: usize = 100_000;

@@ -144,7 +144,7 @@ impl Records for File {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::check_source;
+    use crate::conformance::{Drive, another_input_is_refused, check_source};
     use serde_json::json;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -174,5 +174,28 @@ mod tests {
         assert_eq!((read.rejects[0].seq, read.rejects[0].before), (3, 3));
         assert!(read.rejects[0].reason.starts_with("line 4 of `"), "{}", read.rejects[0].reason);
         assert!(read.rejects[1].reason.contains("`price`") && read.rejects[1].raw.starts_with(b"{\"ts\": 5"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_file_of_the_same_name_is_refused() {
+        let folders = [1, 2].map(|price| {
+            let folder = tempfile::tempdir().unwrap();
+            let text: String = (0..500).map(|i| format!("{{\"ts\": {i}, \"price\": {price}}}\n")).collect();
+            std::fs::write(folder.path().join("a.jsonl"), text).unwrap();
+            folder
+        });
+        let plan = async |folder: &tempfile::TempDir| {
+            let cx = PlanContext {
+                job: "j".into(),
+                node: "n".into(),
+                base: folder.path().into(),
+                clock: Default::default(),
+            };
+            let params = json!({"url": "a.jsonl", "schema": {"ts": "timestamp", "price": "f64"}});
+            Jsonl::plan(serde_json::from_value(params).unwrap(), &cx).await.unwrap()
+        };
+        let (one, other) = (plan(&folders[0]).await, plan(&folders[1]).await);
+        let drive = Drive { chunk_rows: 100, ..Drive::default() };
+        another_input_is_refused(&one, &other, drive, &["a.jsonl` is not the file"]).await;
     }
 }

@@ -34,7 +34,7 @@ pub mod reader;
 /// not, give the source a `lateness`. Only the chosen columns and the row groups that touch
 /// `from`..`to` are decoded. Text columns come out as `symbol`; columns of another archive's origin
 /// (`_src`, `_seq`) are left out. On restart, files that sort after those already read may be new;
-/// a file that was read and has gone is an error.
+/// a file that was read and has gone, or is not what it was, is an error.
 ///
 /// ```yaml
 /// sources:
@@ -318,21 +318,29 @@ impl Source for ParquetSource {
             cx.ready(&[]);
             return Ok(());
         }
-        let start =
-            cx.restored.get(&0).map(|p| position::read(p, &self.inputs, self.layout.merge)).transpose()?;
+        let start = match cx.restored.get(&0).cloned() {
+            None => None,
+            Some(position) => {
+                let (inputs, merge) = (self.inputs.clone(), self.layout.merge);
+                let runtime = tokio::runtime::Handle::current();
+                let look = move || runtime.block_on(position::read(&position, &inputs, merge));
+                let looked = tokio::task::spawn_blocking(look).await;
+                Some(looked.map_err(|e| ConnectorError::fatal("the files could not be compared", e))??)
+            }
+        };
         let mut writers = cx.ready(&[0]);
         let Some(mut writer) = writers.pop() else { return Ok(()) };
         let (inputs, layout) = (self.inputs.clone(), self.layout.clone());
         let read = move || {
             let runtime = tokio::runtime::Handle::current();
-            let (at, mut row) = start.map_or((None, 0), |(at, row)| (Some(at), row));
+            let mut positions = start.as_ref().map_or_else(Default::default, position::Writer::resumed);
+            let (at, mut row) = start.map_or((None, 0), |start| (Some(start.at), start.row));
             let mut merge =
                 merge::Merge::new(inputs.clone(), layout, cx.chunk_rows, runtime.clone(), at.as_ref())?;
-            let mut positions = position::Writer::default();
             while let Some(rows) = merge.next_rows()? {
                 let seqs = Seqs::From(row);
                 row += rows.num_rows() as u64;
-                let position = positions.write(&inputs, merge.at(), row);
+                let position = positions.write(&inputs, merge.at(), row, &runtime)?;
                 let chunk = Chunk { rows, seqs, position, rejects: Vec::new() };
                 let sent = runtime.block_on(async {
                     tokio::select! {

@@ -2,10 +2,12 @@
 //! each record a row or a reject.
 //!
 //! A record's `_seq` is its number over all files, rejects counted, so positions are the same
-//! whatever is refused. Going on from a position skips records of one file without parsing values.
+//! whatever is refused. Going on from a position skips records of one file without parsing values. A
+//! position says which files it counts ([`identity`]): the one being read may have grown
+//! since, those before it must be what they were, and none may have come between.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -14,6 +16,7 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::{Chunk, Position, Reject, Seqs, Source, SourceContext, Stopped};
 
 use crate::files::FileRef;
+use crate::files::identity::{self, Difference, Finished, Identity, Seen};
 
 /// Rejects that a chunk may have beside its rows.
 const REJECTS_MAX: usize = 1024;
@@ -63,22 +66,73 @@ struct Stored {
     record: u64,
     /// Records of all files that are behind: the next `_seq`.
     row: u64,
+    /// What the files were; checkpoints of earlier versions do not say.
+    #[serde(default)]
+    input: Option<Counted>,
 }
 
-fn restore(position: &Position, files: &[FileRef]) -> Result<Stored, ConnectorError> {
-    let fail = |reason: String| ConnectorError::Fatal(format!("cannot go on from the checkpoint: {reason}"));
+/// The files that a position counts.
+#[derive(Clone, Serialize, Deserialize)]
+struct Counted {
+    /// What was read of the file that is being read.
+    read: Identity,
+    /// The files before it.
+    finished: Finished,
+}
+
+/// Reads a position back, against the files that are there now.
+async fn restore(position: &Position, files: &[FileRef]) -> Result<Stored, ConnectorError> {
+    let fail = |reason: String| {
+        let remedy = identity::REMEDY;
+        ConnectorError::Fatal(format!("cannot go on from the checkpoint: {reason}; {remedy}"))
+    };
     let stored: Stored = serde_json::from_value(position.clone())
         .map_err(|e| fail(format!("its position of the files is not readable: {e}")))?;
-    match files.iter().position(|f| f.name == stored.file) {
-        None => Err(fail(format!(
-            "file `{}` was being read and is no longer there; put it back, or start from none",
-            stored.file
-        ))),
-        Some(at) if at != stored.before => Err(fail(format!(
-            "{} files came before `{}`, now {at} do: one was removed or added; put it back, or start from none",
-            stored.before, stored.file
-        ))),
-        Some(_) => Ok(stored),
+    let at = files.iter().position(|f| f.name == stored.file);
+    let Some(at) = at.filter(|at| *at == stored.before) else {
+        return Err(fail(match (at, files.first()) {
+            (Some(at), _) => format!(
+                "{} files came before `{}`, now {at} do: one was removed or added",
+                stored.before, stored.file
+            ),
+            (None, first) => format!(
+                "file `{}` was being read and is no longer there ({} files now, the first is `{}`)",
+                stored.file,
+                files.len(),
+                first.map_or("", |f| f.display.as_str())
+            ),
+        }));
+    };
+    let Some(input) = &stored.input else {
+        tracing::warn!(
+            file = stored.file,
+            "the checkpoint is of a version that did not note which files it counts: that they are the same is not checked"
+        );
+        return Ok(stored);
+    };
+    let before: Vec<&FileRef> = files[..at].iter().collect();
+    let same = async {
+        input.finished.check(&before).await?;
+        input.read.check(&files[at], false).await
+    };
+    match same.await {
+        Ok(()) => Ok(stored),
+        Err(Difference::Other(reason)) => Err(fail(reason)),
+        Err(Difference::Unreadable(reason)) => Err(ConnectorError::Transient(reason)),
+    }
+}
+
+/// Notes what passes through.
+struct Traced {
+    bytes: Box<dyn Read + Send>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Read for Traced {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.bytes.read(buffer)?;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..n]);
+        Ok(n)
     }
 }
 
@@ -89,15 +143,35 @@ impl<F: Format> Source for RecordFiles<F> {
             cx.ready(&[]);
             return Ok(());
         }
-        let start = cx.restored.get(&0).map(|p| restore(p, &self.files)).transpose()?;
+        let start = match cx.restored.get(&0).cloned() {
+            None => None,
+            Some(position) => {
+                let (files, runtime) = (self.files.clone(), tokio::runtime::Handle::current());
+                let looking =
+                    tokio::task::spawn_blocking(move || runtime.block_on(restore(&position, &files)));
+                let looked = looking.await;
+                Some(looked.map_err(|e| ConnectorError::fatal("the files could not be compared", e))??)
+            }
+        };
         let mut writers = cx.ready(&[0]);
         let Some(mut writer) = writers.pop() else { return Ok(()) };
         let (files, format) = (self.files.clone(), self.format.clone());
         let read = move || {
             let runtime = tokio::runtime::Handle::current();
-            let (first, mut skip, mut row) = start.map_or((0, 0, 0), |s| (s.before, s.record, s.row));
+            let (first, mut skip, mut row, mut finished) = match start {
+                None => (0, 0, 0, Finished::default()),
+                Some(s) => {
+                    let finished = match s.input {
+                        Some(input) => input.finished,
+                        None => runtime.block_on(found(&files[..s.before]))?,
+                    };
+                    (s.before, s.record, s.row, finished)
+                }
+            };
             for (before, file) in files.iter().enumerate().skip(first) {
-                let mut records = format.open(&file.display, bytes(file, &runtime)?)?;
+                let seen = Arc::<Mutex<Seen>>::default();
+                let read = || seen.lock().unwrap_or_else(PoisonError::into_inner).identity();
+                let mut records = format.open(&file.display, traced(file, &runtime, &seen)?)?;
                 let mut record = std::mem::take(&mut skip);
                 records.skip(record)?;
                 let mut ended = false;
@@ -118,7 +192,8 @@ impl<F: Format> Source for RecordFiles<F> {
                     if seqs.is_empty() && rejects.is_empty() {
                         break;
                     }
-                    let position = Stored { file: file.name.clone(), before, record, row };
+                    let input = Some(Counted { read: read(), finished: finished.clone() });
+                    let position = Stored { file: file.name.clone(), before, record, row, input };
                     let position = serde_json::to_value(position).unwrap_or_default();
                     let seqs = if rejects.is_empty() { Seqs::From(from) } else { Seqs::List(seqs) };
                     let chunk = Chunk { rows: records.finish(), seqs, position, rejects };
@@ -133,6 +208,7 @@ impl<F: Format> Source for RecordFiles<F> {
                         return Ok(());
                     }
                 }
+                finished.push(&file.name, read());
             }
             writer.end();
             Ok(())
@@ -141,14 +217,33 @@ impl<F: Format> Source for RecordFiles<F> {
     }
 }
 
+/// What files are now that a checkpoint of an earlier version counts.
+async fn found(files: &[FileRef]) -> Result<Finished, ConnectorError> {
+    let mut finished = Finished::default();
+    for file in files {
+        finished.push(&file.name, Identity::of(file).await.map_err(ConnectorError::Transient)?);
+    }
+    Ok(finished)
+}
+
 /// A file's bytes, unpacked where its name ends in `.gz`.
 pub fn bytes(
     file: &FileRef,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Box<dyn Read + Send>, ConnectorError> {
+    traced(file, runtime, &Arc::default())
+}
+
+/// The same; `seen` notes the bytes as they lie in the file.
+fn traced(
+    file: &FileRef,
+    runtime: &tokio::runtime::Handle,
+    seen: &Arc<Mutex<Seen>>,
+) -> Result<Box<dyn Read + Send>, ConnectorError> {
     let bytes = file
         .read(runtime)
         .map_err(|e| ConnectorError::fatal(format!("cannot open `{}`", file.display), e))?;
+    let bytes = Box::new(Traced { bytes, seen: seen.clone() });
     Ok(match file.name.ends_with(".gz") {
         true => {
             Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::with_capacity(1 << 16, bytes)))

@@ -437,7 +437,7 @@ impl Source for SimSource {
             None => Market::new(&self.params, &self.symbols, self.start),
             Some(position) => Market::restore(&self.params, &self.symbols, position).map_err(|e| {
                 ConnectorError::fatal(
-                    "cannot go on from the checkpoint: the market's position is not readable",
+                    "cannot go on from the checkpoint: its position is not one of this market",
                     e,
                 )
             })?,

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::registry::Role;
+
 /// What a component counts by names of its own: a feed its gaps, checksum errors and reconnects. Clones share their counts.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(Arc<Mutex<BTreeMap<&'static str, u64>>>);
@@ -60,6 +62,8 @@ pub struct NodeMetrics {
     pub held: AtomicU64,
     /// Watermark, nanoseconds; `i64::MIN` before the first.
     pub watermark: AtomicI64,
+    /// How long a source that holds the others back has been silent, milliseconds; 0 where it does not.
+    pub stalled_ms: AtomicU64,
     /// Longest single stall of a worker for a snapshot, nanoseconds.
     pub stall_max_ns: AtomicU64,
     /// What the component counts by names of its own.
@@ -93,6 +97,11 @@ pub struct NodeReading {
     pub held: u64,
     /// Watermark, nanoseconds; `None` before the first and after the last row.
     pub watermark_ns: Option<i64>,
+    /// Of a source: how far its watermark is behind that of the newest source, nanoseconds; `None` before its first row and after
+    /// its last.
+    pub watermark_lag_ns: Option<u64>,
+    /// How long a source that holds the others back has been silent, milliseconds; 0 where it does not.
+    pub stalled_ms: u64,
     /// Longest stall for a snapshot, nanoseconds.
     pub stall_max_ns: u64,
     /// What the component counts by names of its own.
@@ -115,6 +124,7 @@ impl NodeMetrics {
             state_bytes: zero(),
             held: zero(),
             watermark: AtomicI64::new(i64::MIN),
+            stalled_ms: zero(),
             stall_max_ns: zero(),
             counts: Counts::default(),
         }
@@ -136,6 +146,8 @@ impl NodeMetrics {
             state_bytes: self.state_bytes.load(Relaxed),
             held: self.held.load(Relaxed),
             watermark_ns: (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark),
+            watermark_lag_ns: None,
+            stalled_ms: self.stalled_ms.load(Relaxed),
             stall_max_ns: self.stall_max_ns.load(Relaxed),
             counts: self.counts.read(),
         }
@@ -146,6 +158,8 @@ impl NodeMetrics {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     nodes: Arc<Vec<NodeMetrics>>,
+    /// Which of them are sources.
+    sources: Arc<Vec<usize>>,
     /// Checkpoints committed in this process's view.
     checkpoints: Arc<AtomicU64>,
     /// Wall-clock time of the last one, nanoseconds.
@@ -158,8 +172,10 @@ impl Metrics {
     /// Counters at zero for the nodes of a plan.
     pub fn new(plan: &crate::plan::Plan) -> Self {
         let nodes = plan.nodes.iter().map(|n| NodeMetrics::new(&n.name, &n.kind)).collect();
+        let sources = plan.nodes.iter().filter(|n| n.role == Role::Source).map(|n| n.id).collect();
         Self {
             nodes: Arc::new(nodes),
+            sources: Arc::new(sources),
             checkpoints: Arc::default(),
             committed_at: Arc::default(),
             checkpoint_failures: Arc::default(),
@@ -174,7 +190,13 @@ impl Metrics {
 
     /// Reads every node's counters, in plan order.
     pub fn read(&self) -> Vec<NodeReading> {
-        self.nodes.iter().map(NodeMetrics::read).collect()
+        let mut read: Vec<NodeReading> = self.nodes.iter().map(NodeMetrics::read).collect();
+        let newest = self.sources.iter().filter_map(|id| read[*id].watermark_ns).max();
+        for id in self.sources.iter() {
+            let lag = |own: i64| newest.map(|newest| newest.saturating_sub(own) as u64);
+            read[*id].watermark_lag_ns = read[*id].watermark_ns.and_then(lag);
+        }
+        read
     }
 
     /// Counts a checkpoint that was committed at this wall-clock time.

@@ -26,6 +26,7 @@ mod sink_node;
 mod sink_task;
 mod source_node;
 mod split_mix;
+mod stall;
 mod steering;
 mod time;
 mod worker;

@@ -313,7 +313,7 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
     let mut first = reading.partitions().await.remove(0).1;
     // Where it begins is told before any row: a restart before the first row begins there too.
     let chunk = first.recv().await.unwrap();
-    assert_eq!((chunk.rows.num_rows(), chunk.position), (0, json!({"offset": 10})));
+    assert_eq!((chunk.rows.num_rows(), chunk.position), (0, json!({"topic": topic, "offset": 10})));
     let client: rdkafka::admin::AdminClient<_> =
         ClientConfig::new().set("bootstrap.servers", &address).create().unwrap();
     client
@@ -328,7 +328,7 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
     let Some(SourceEvent::Partition(1, mut second, _)) = reading.events.recv().await else {
         panic!("no new partition")
     };
-    assert_eq!(second.recv().await.unwrap().position, json!({"offset": 0}));
+    assert_eq!(second.recv().await.unwrap().position, json!({"topic": topic, "offset": 0}));
     assert_eq!(seqs(&second.recv().await.unwrap()), [0]);
     reading.committed.send(BTreeMap::from([(0, json!({"offset": 11})), (1, json!({"offset": 1}))])).unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -393,6 +393,34 @@ async fn what_is_missing_is_named() {
             "{error}"
         );
     }
+}
+
+/// Given a checkpoint in a topic that was deleted and created again with as many messages, then going on there is refused; with what had
+/// been read cut off by retention, it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_was_created_again_is_refused() {
+    let Some(address) = broker() else { return };
+    let (connection, topic) = (Connection::plain(&address), unique("again"));
+    let with = trades(&address, &topic, json!({"stop": "end"}));
+    admin::create_topic(&connection, &topic, 1, &[]).await.unwrap();
+    admin::produce(&connection, &topic, (0..10).map(trade).collect()).await.unwrap();
+    let (.., positions) = read(with.clone(), BTreeMap::new()).await.all().await;
+    admin::produce(&connection, &topic, (10..20).map(trade).collect()).await.unwrap();
+    let client: rdkafka::admin::AdminClient<_> =
+        ClientConfig::new().set("bootstrap.servers", &address).create().unwrap();
+    let mut until = rdkafka::TopicPartitionList::new();
+    until.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(10)).unwrap();
+    client.delete_records(&until, &Default::default()).await.unwrap();
+    let (offsets, ..) = read(with.clone(), positions.clone()).await.all().await;
+    assert_eq!(offsets[&0], (10..20).collect::<Vec<_>>());
+
+    admin::delete_topic(&connection, &topic).await.unwrap();
+    while admin::topic_partitions(&connection, &topic).await.unwrap().is_some() {}
+    admin::create_topic(&connection, &topic, 1, &[]).await.unwrap();
+    admin::produce(&connection, &topic, (100..120).map(trade).collect()).await.unwrap();
+    let error = read(with, positions).await.done.await.unwrap().unwrap_err();
+    let ConnectorError::Fatal(reason) = &error else { panic!("{error}") };
+    assert!(reason.contains("another message at offset 9") && reason.contains("--from none"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -122,7 +122,7 @@ struct Chosen {
 
 /// Exit code 1 where a range failed, or not all was brought in.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let runtime = super::run::runtime()?;
+    let runtime = super::run::runtime(1)?;
     let stop = CancellationToken::new();
     let code = runtime.block_on(async {
         let base = std::env::current_dir().context("cannot tell the current folder")?;

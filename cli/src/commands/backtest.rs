@@ -255,7 +255,7 @@ fn runner(args: &Args) -> anyhow::Result<Runner> {
         keep: args.keep.clone(),
         all: false,
     };
-    let tokio = runtime()?;
+    let tokio = runtime(1)?;
     let stop = CancellationToken::new();
     tokio.spawn(stop_on_signal(stop.clone()));
     Ok(Runner {

@@ -173,7 +173,7 @@ fn table(infos: &[Info]) -> Table {
 }
 
 fn serve(url: &str, feed: &str, listen: &str, options: ServeOptions) -> anyhow::Result<ExitCode> {
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
     runtime.block_on(async {

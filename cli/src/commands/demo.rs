@@ -53,7 +53,7 @@ pub fn run_demo(args: Args) -> anyhow::Result<ExitCode> {
     let watch = clock.start();
     let folder = std::env::temp_dir().join(format!("tidemill-demo-{}", std::process::id()));
     std::fs::create_dir_all(&folder).context("cannot make a folder for the demo")?;
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let address = embedded::embedded_address()?;
     embedded::create_topic("trades", 1)?;
     embedded::create_topic("signals", 1)?;

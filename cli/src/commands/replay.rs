@@ -55,7 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut how = args.how.clone();
     how.checkpoints.get_or_insert_with(|| "off".into());
     let options = how.options(&spec);
-    let runtime = runtime()?;
+    let runtime = runtime(options.workers)?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
     let outcome = run_plan(plan, &options, &runtime, stop, how.progress);

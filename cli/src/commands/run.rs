@@ -62,6 +62,9 @@ pub struct HowArgs {
     /// Rows of a source partition that may be in flight
     #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..))]
     pub in_flight_rows: u32,
+    /// Memory that rows of a source may take on each worker while they are in flight
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    pub in_flight_bytes: usize,
     /// Cuts batches to random sizes up to ROWS, to show that they do not matter
     #[arg(long, value_name = "ROWS[:SEED]", hide = true, value_parser = random_batches)]
     pub random_batches: Option<BatchRows>,
@@ -85,6 +88,21 @@ fn random_batches(text: &str) -> Result<BatchRows, String> {
     let (max, seed) = text.split_once(':').unwrap_or((text, "1"));
     let bad = |_| format!("`{text}` is not ROWS or ROWS:SEED");
     Ok(BatchRows::Random { max: max.parse().map_err(bad)?, seed: seed.parse().map_err(bad)? })
+}
+
+/// A number of bytes above 0: 65536, 64KiB, 256MiB, 2GiB.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => 64,
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|n| n.checked_mul(1usize.checked_shl(shift)?));
+    bytes.filter(|n| *n > 0).ok_or_else(|| format!("`{text}` is not a size above 0: write 256MiB or 2GiB"))
 }
 
 impl HowArgs {
@@ -112,6 +130,7 @@ impl HowArgs {
             }),
             checkpoint_every: self.checkpoint_every.unwrap_or(spec.checkpoints.every).std(),
             in_flight_rows: self.in_flight_rows as usize,
+            in_flight_bytes: self.in_flight_bytes,
             chunk_rows: self.chunk_rows as usize,
             batch_rows: self.random_batches.unwrap_or(BatchRows::AsRead),
             clock: Clock::System,
@@ -134,7 +153,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return cluster::launch(&args, plan, options);
     }
     options.cluster = None;
-    let runtime = runtime()?;
+    let runtime = runtime(options.workers)?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
     let outcome = run_plan(plan, &options, &runtime, stop, args.how.progress);
@@ -159,11 +178,16 @@ pub fn run_plan(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The runtime that connectors run on.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+/// Threads that connectors have at least: one that decodes must not keep the others from their connections.
+const IO_THREADS_MIN: usize = 2;
+
+/// The runtime that connectors of `workers` workers run on. Partitions are decoded and rows encoded on it, so it has as many threads as
+/// there are workers, up to the number of cores.
+pub fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(IO_THREADS_MIN, Into::into);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(2)
+        .worker_threads(workers.min(cores).max(IO_THREADS_MIN))
         .thread_name("tidemill-io")
         .build()
         .context("cannot start the async runtime")
@@ -187,5 +211,29 @@ pub async fn stop_on_signal(stop: CancellationToken) {
         stopping = true;
         tracing::info!("stopping: a last checkpoint is taken (once more: stop at once)");
         stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        let read = |text| size(text).ok();
+        assert_eq!(
+            (read("65536"), read("64KiB"), read("256MiB"), read("2 GiB")),
+            (Some(65536), Some(65536), Some(1 << 28), Some(2 << 30))
+        );
+        for bad in ["", "0", "MiB", "-1", "1.5GiB", "10 apples", "99999999999999GiB"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn threads_grow_with_workers_up_to_the_cores() {
+        let threads = |workers| runtime(workers).unwrap().metrics().num_workers();
+        let cores: usize = std::thread::available_parallelism().unwrap().into();
+        assert_eq!((threads(1), threads(2), threads(64)), (2, 2, cores.clamp(2, 64)));
     }
 }

@@ -29,7 +29,7 @@ pub struct Args {
 /// Exit code 1 where a test fails or a graph cannot be planned.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let registry = crate::registry::registry();
-    let runtime = runtime()?;
+    let runtime = runtime(1)?;
     let (mut passed, mut failed) = (0, 0);
     for path in &args.graphs {
         let Some((spec, plan)) = load_or_explain(path, &args.vars, &registry)? else {

@@ -117,6 +117,12 @@ impl<S: State> ReportLog<S> {
         n >= self.last() || self.reports.first().is_some_and(|first| first.n <= n + 1)
     }
 
+    /// Whether report `n` may be one of `ts`: false where it is there and has another.
+    pub fn may_hold(&self, n: u64, ts: Option<i64>) -> bool {
+        let there = self.reports.iter().find(|logged| logged.n == n).map(|logged| logged.report.ts);
+        there.zip(ts).is_none_or(|(there, ts)| there == ts)
+    }
+
     /// Puts reports into the log, at `now` or the time of the report before; on the disk when this returns.
     pub async fn append(
         &mut self,
@@ -214,6 +220,9 @@ mod tests {
         // The clock went back: event time does not.
         let second = log.append(20, false, vec![report()]).await.unwrap();
         assert_eq!((first[1].n, first[1].report.ts, second[0].n, second[0].report.ts), (2, 10, 3, 30));
+        // A position knows the report it stands at; an early one does not.
+        assert!(log.may_hold(3, Some(30)) && log.may_hold(3, None) && log.may_hold(9, Some(1)));
+        assert!(!log.may_hold(3, Some(31)));
         log.commit(1).unwrap();
         let mut log = ReportLog::<Newest>::open(&path).unwrap();
         assert_eq!((log.after(1), log.ts(), log.committed_to()), ([&first[1..], &second].concat(), 30, 1));

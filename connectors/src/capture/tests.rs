@@ -13,7 +13,7 @@ use tidemill_engine::clock::Clock;
 use super::record::Header;
 use super::writer::CaptureWriter;
 use super::*;
-use crate::conformance::{Drive, check_source, read_source};
+use crate::conformance::{Drive, another_input_is_refused, check_source, read_source};
 
 fn frame(i: i64) -> Frame {
     let kind = match i % 7 {
@@ -85,6 +85,29 @@ async fn runs_that_went_on_from_a_checkpoint_replace_what_they_had_forgotten() {
     let expected: Vec<String> =
         (0..25).chain(125..150).chain(250..270).chain(300..310).map(|i| format!("message {i}")).collect();
     assert_eq!(got, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_capture_is_refused_and_one_that_has_grown_is_not() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, later, fewer] = folders.each_ref().map(|folder| folder.path());
+    write(one, header(5, false, 0), (0..500).map(frame)).await;
+    write(one, header(6, false, 0), (500..600).map(frame)).await;
+    write(later, header(7, false, 0), (0..500).map(frame)).await;
+    // The first run was lost.
+    write(fewer, header(6, false, 0), (500..600).map(frame)).await;
+    let drive = || Drive { chunk_rows: 90, ..Drive::default() };
+    for other in [later, fewer] {
+        let names = ["of a capture of which", "does not begin with them"];
+        another_input_is_refused(&plan(one).await, &plan(other).await, drive(), &names).await;
+    }
+    let planned = plan(one).await;
+    let read = read_source(&planned.source, &planned.columns, drive()).await.unwrap();
+    let restored = [(0, read[&0].positions.last().unwrap().2.clone())].into();
+    write(one, header(8, false, 0), (600..610).map(frame)).await;
+    let planned = plan(one).await;
+    let rest = read_source(&planned.source, &planned.columns, Drive { restored, ..drive() }).await.unwrap();
+    assert_eq!(rest[&0].seqs, (600..610).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

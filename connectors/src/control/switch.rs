@@ -96,6 +96,15 @@ impl Switch {
         Ok(Self { file: file.to_owned(), clock, lines, commands, next, seen: None, settled: false })
     }
 
+    /// Whether this may be the log whose command `n` was read at `ts` (as far as that is known), the last one that a job has taken:
+    /// it has that command, or nothing at all, as when it was lost.
+    pub fn is_log_of(&self, n: u64, ts: Option<i64>) -> bool {
+        if n == 0 || self.commands.is_empty() {
+            return true;
+        }
+        self.commands.iter().any(|c| c.n == n && ts.is_none_or(|ts| c.ts == ts))
+    }
+
     /// Commands of the log behind number `n`.
     pub fn after(&self, n: u64) -> Vec<Command> {
         self.commands.iter().filter(|c| c.n > n).cloned().collect()

@@ -6,7 +6,7 @@ use arrow::datatypes::{Float64Type, TimestampNanosecondType};
 use serde_json::json;
 
 use super::*;
-use crate::conformance::{Drive, check_source, read_source};
+use crate::conformance::{Drive, another_input_is_refused, check_source, read_source};
 
 async fn plan(with: serde_json::Value, base: &Path) -> Result<SourcePlan, Vec<String>> {
     let cx = PlanContext { job: "j".into(), node: "n".into(), base: base.into(), clock: Default::default() };
@@ -118,4 +118,88 @@ async fn six_real_days_of_quotes() {
         lines += std::io::BufRead::lines(std::io::BufReader::new(file)).count() - 1;
     }
     assert_eq!(read.seqs.len(), lines);
+}
+
+/// A folder with files of `rows` each, with a header, as `name` says of each its price.
+fn folder_of(files: &[(&str, usize, f64)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, rows, price) in files {
+        let lines: String = (0..*rows).map(|i| format!("{:06},{price:.2}\n", i)).collect();
+        let text = format!("ts,price\n{lines}");
+        let path = folder.path().join(name);
+        match name.ends_with(".gz") {
+            true => {
+                let file = std::fs::File::create(path).unwrap();
+                let mut gz = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+                gz.write_all(text.as_bytes()).unwrap();
+                gz.finish().unwrap();
+            }
+            false => std::fs::write(path, text).unwrap(),
+        }
+    }
+    folder
+}
+
+async fn prices(folder: &tempfile::TempDir) -> SourcePlan {
+    let with = json!({"url": "*.csv*", "schema": {"ts": "timestamp", "price": "f64"}});
+    plan(with, folder.path()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_folder_is_refused_though_its_files_have_the_same_names_and_sizes() {
+    let drive = || Drive { chunk_rows: 700, ..Drive::default() };
+    let a = folder_of(&[("a.csv", 3000, 1.0), ("b.csv", 3000, 1.5)]);
+    let same_names = folder_of(&[("a.csv", 3000, 2.0), ("b.csv", 3000, 2.5)]);
+    another_input_is_refused(&prices(&a).await, &prices(&same_names).await, drive(), &["had been read"])
+        .await;
+    let other_names = folder_of(&[("x.csv", 3000, 1.0), ("y.csv", 3000, 1.5)]);
+    let names = ["x.csv", "no longer there"];
+    another_input_is_refused(&prices(&a).await, &prices(&other_names).await, drive(), &names).await;
+    let (a, b) = (folder_of(&[("a.csv.gz", 3000, 1.0)]), folder_of(&[("a.csv.gz", 3000, 2.0)]));
+    another_input_is_refused(&prices(&a).await, &prices(&b).await, drive(), &["a.csv.gz", "had been read"])
+        .await;
+}
+
+/// Given a position in the second of two files, what may and what may not have happened to the files since.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_may_be_added_behind_and_the_last_may_grow_but_no_row_is_passed_over() {
+    let files = [("b.csv", 1000, 1.0), ("c.csv", 1000, 1.5)];
+    let folder = folder_of(&files);
+    let read = prices(&folder).await;
+    let read = read_source(&read.source, &read.columns, Drive { chunk_rows: 300, ..Drive::default() }).await;
+    let (_, _, position) =
+        read.unwrap()[&0].positions.iter().find(|(rows, ..)| *rows > 1000).unwrap().clone();
+    let go_on = async |folder: &tempfile::TempDir| {
+        let planned = prices(folder).await;
+        let restored = std::collections::BTreeMap::from([(0, position.clone())]);
+        let read = read_source(&planned.source, &planned.columns, Drive { restored, ..Drive::default() });
+        read.await.map(|mut read| read.remove(&0).unwrap().seqs).map_err(|e| e.to_string())
+    };
+    let rest = go_on(&folder).await.unwrap();
+    let first = rest[0];
+    assert_eq!(rest, (first..2000).collect::<Vec<_>>());
+    // A file behind is read, and one that is still being written is read on.
+    let grown = folder_of(&[files[0], ("c.csv", 1200, 1.5), ("d.csv", 10, 3.0)]);
+    assert_eq!(go_on(&grown).await.unwrap(), (first..2210).collect::<Vec<_>>());
+    for (now, reason) in [
+        (vec![("b.csv", 1001, 1.0), files[1]], "was added would be skipped"),
+        (vec![("b.csv", 999, 1.0), files[1]], "cut short or replaced"),
+        (vec![("b.csv", 1000, 9.0), files[1]], "bytes differ"),
+        (vec![files[0], ("c.csv", 1000, 9.0)], "bytes differ"),
+        (vec![files[0], ("c.csv", 100, 1.5)], "cut short or replaced"),
+        (vec![("a.csv", 10, 1.0), files[0], files[1]], "was removed or added"),
+        (vec![files[1]], "was removed or added"),
+        (vec![("a.csv", 1000, 1.0), files[1]], "`b.csv` had been read, where now"),
+        (vec![files[0]], "`c.csv` was being read and is no longer there"),
+    ] {
+        let error = go_on(&folder_of(&now)).await.unwrap_err();
+        assert!(error.contains(reason) && error.contains("--from none"), "{now:?}: {error}");
+    }
+    // A checkpoint of a version that did not note the files still counts.
+    let mut old = position.clone();
+    old.as_object_mut().unwrap().remove("input");
+    let planned = prices(&folder).await;
+    let restored = std::collections::BTreeMap::from([(0, old)]);
+    let drive = Drive { restored, ..Drive::default() };
+    assert_eq!(read_source(&planned.source, &planned.columns, drive).await.unwrap()[&0].seqs, rest);
 }

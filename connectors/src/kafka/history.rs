@@ -287,6 +287,11 @@ async fn index(dataset: &Dataset, file: &FileEntry) -> Result<Vec<Slice>, Archiv
     Ok(slices)
 }
 
+/// A stored position within the history.
+pub fn position(topic: &str, offset: u64) -> Position {
+    json!({ "topic": topic, "offset": offset, "in": "history" })
+}
+
 /// Whether a stored position is within the history.
 pub fn is_past(position: &Value) -> bool {
     position.get("in").and_then(Value::as_str) == Some("history")

@@ -21,7 +21,7 @@ use super::admin::{ANSWER_TIMEOUT, is_passing};
 use super::avro;
 use super::client::{Ear, blocking};
 use super::format::RowDecoder;
-use super::source::Fixed;
+use super::source::{Fixed, Mark, position};
 
 /// A chunk holds no more bytes of messages than this (and one message more).
 const CHUNK_BYTES_MAX: usize = 16 << 20;
@@ -34,6 +34,8 @@ pub(super) struct Reader {
     pub(super) has_history: bool,
     /// What the run has fixed.
     pub(super) fixed: Fixed,
+    /// The last message before `next`.
+    pub(super) last: Option<Mark>,
     topic: String,
     next: i64,
     end: Option<i64>,
@@ -97,6 +99,7 @@ impl Reader {
             partition,
             has_history: false,
             fixed: Fixed::default(),
+            last: None,
             topic,
             next,
             end,
@@ -213,6 +216,7 @@ impl Reader {
                         return Ok(Look::End);
                     }
                     self.next = offset + 1;
+                    self.last = Some(Mark::of(&message));
                     let (key, payload) = (message.key(), message.payload());
                     bytes += key.map_or(0, <[u8]>::len) + payload.map_or(0, <[u8]>::len);
                     let time = message.timestamp().to_millis();
@@ -258,7 +262,7 @@ impl Reader {
 
     /// Where to go on.
     pub(super) fn position(&self) -> Position {
-        self.fixed.position(self.next)
+        self.fixed.within(position(&self.topic, self.next, self.last))
     }
 
     fn chunk(&mut self, rows: RecordBatch) -> Chunk {

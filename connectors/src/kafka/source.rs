@@ -1,9 +1,10 @@
 //! The `kafka` source: assigned partitions, positions in checkpoints.
 //!
 //! Each instance reads the partitions `p` with `p % instances == instance`; there is no consumer
-//! group to rebalance. A row's `_seq` is its offset, and a chunk's position `{"offset": n}` is the
-//! next offset to read. `"end": m` with it is where a bounded read stops, fixed when the run began; `"of": k` how many partitions the
-//! topic had, where `keyed_by` depends on that. With `history`, `{"offset": n, "in": "history"}` is one in the archive. Every partition's first chunk is empty and carries where it starts, so
+//! group to rebalance. A row's `_seq` is its offset, and a chunk's position `{"topic": t, "offset": n}` is the
+//! next offset to read, with a hash of the last message before it ([`identity`]). `"end": m` with it is where a bounded read
+//! stops, fixed when the run began; `"of": k` how many partitions the topic had, where `keyed_by` depends on that. With
+//! `history`, `"in": "history"` says that the offset is in the archive. Every partition's first chunk is empty and carries where it starts, so
 //! that a job which is restarted before its first row starts at the same place.
 
 use std::collections::BTreeMap;
@@ -29,10 +30,12 @@ use super::history::{self, History, Past};
 use super::reader::Reader;
 use super::registry::Schemas;
 
+mod identity;
 mod open;
 mod params;
 mod plan;
 
+pub(super) use identity::{Mark, position};
 pub(super) use open::Fixed;
 pub(super) use open::out_of_range;
 use open::{Known, fixed, forgotten, grown, offsets, open};
@@ -84,10 +87,11 @@ enum Found {
 impl Source for KafkaSource {
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
         let settings = self.0.clone();
+        let marks = identity::marks(&settings.topic, &cx.restored)?;
         let restored = offsets(&settings.topic, &cx.restored)?;
         let past = cx.restored.iter().filter(|(_, at)| history::is_past(at)).map(|(p, _)| *p).collect();
         let fixed = fixed(&settings, &cx.restored);
-        let mut known = Known { restored, past, fixed, archive: None };
+        let mut known = Known { restored, marks, past, fixed, archive: None };
         let suspect = Arc::new(Notify::new());
         let (instance, instances) = (cx.instance, cx.instances.max(1));
         let opening = async {
@@ -243,9 +247,13 @@ impl Run {
         let restored = &self.known.restored;
         let restored =
             mine.iter().filter_map(|p| Some((*p, *restored.get(p)?))).chain([(u32::MAX, 0)]).collect();
-        let fixed = self.known.fixed.clone();
-        let known =
-            Known { restored, past: self.known.past.clone(), fixed, archive: self.known.archive.clone() };
+        let known = Known {
+            restored,
+            marks: self.known.marks.clone(),
+            past: self.known.past.clone(),
+            fixed: self.known.fixed.clone(),
+            archive: self.known.archive.clone(),
+        };
         let opened = blocking(move || open(&settings, &clock, &known, &suspect, |_| mine.clone())).await?;
         let begins = opened.readers.iter().map(begins);
         let writers = begins.map(|(id, position)| self.cx.add_partition_at(id, position)).collect();

@@ -8,7 +8,9 @@ use serde_json::json;
 use tidemill_engine::clock::Clock;
 
 use super::*;
-use crate::conformance::{Drive, PartitionRead, check_source, read_source, unpacked};
+use crate::conformance::{
+    Drive, PartitionRead, another_input_is_refused, check_source, read_source, unpacked,
+};
 
 async fn plan(with: serde_json::Value, base: &Path) -> Result<SourcePlan, Vec<String>> {
     let cx = PlanContext { job: "job".into(), node: "n".into(), base: base.into(), clock: Clock::System };
@@ -199,6 +201,33 @@ async fn a_changed_list_of_files_is_noticed() {
     write(&base.join("a.parquet"), &(0..99).collect::<Vec<_>>(), "a", 10);
     let error = go_on().await.unwrap_err().to_string();
     assert!(error.contains("are not those that had been read"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_folder_is_refused_though_its_files_have_the_same_names_and_rows() {
+    let folders = ["x", "y"].map(|symbol| {
+        let folder = tempfile::tempdir().unwrap();
+        for day in 0..12i64 {
+            let ts: Vec<i64> = (day * 100..day * 100 + 100).collect();
+            write(&folder.path().join(format!("{day:02}.parquet")), &ts, symbol, 10);
+        }
+        folder
+    });
+    let with = json!({"url": "*.parquet"});
+    let one = plan(with.clone(), folders[0].path()).await.unwrap();
+    let other = plan(with.clone(), folders[1].path()).await.unwrap();
+    let drive = Drive { chunk_rows: 90, ..Drive::default() };
+    another_input_is_refused(&one, &other, drive.clone(), &[".parquet", "had been read"]).await;
+    // The first file alone is another: eleven files later it is still noticed.
+    std::fs::copy(folders[1].path().join("00.parquet"), folders[0].path().join("00.parquet.new")).unwrap();
+    let read = read_source(&one.source, &one.columns, drive).await.unwrap();
+    let position = read[&0].positions.last().unwrap().2.clone();
+    std::fs::rename(folders[0].path().join("00.parquet.new"), folders[0].path().join("00.parquet")).unwrap();
+    let again = plan(with, folders[0].path()).await.unwrap();
+    let restored = BTreeMap::from([(0, position)]);
+    let error = read_source(&again.source, &again.columns, Drive { restored, ..Drive::default() }).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("of the 12 files") && error.contains("--from none"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

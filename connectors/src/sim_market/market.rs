@@ -4,7 +4,8 @@ use rand::Rng;
 use rand_distr::{Distribution, Exp1, StandardNormal};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Emit, Params};
 
@@ -98,6 +99,7 @@ pub struct Market {
     rng: Pcg64,
     /// Time and symbols at the start of the block of the last event.
     block: (i64, Vec<Symbol>),
+    identity: Identity,
 }
 
 /// A market at the start of a block, as checkpoints keep it.
@@ -111,6 +113,27 @@ struct Stored {
     prices: Vec<u64>,
     /// `2 * regime + up`.
     regimes: Vec<u8>,
+    /// Which market; checkpoints of earlier versions do not say.
+    #[serde(default)]
+    market: Option<Identity>,
+}
+
+/// What decides the events of a market.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    seed: u64,
+    /// Hash of the other settings that decide them; not of those that decide how many there are, and how fast.
+    settings: u64,
+}
+
+impl Identity {
+    fn of(params: &Params) -> Self {
+        let Params { seed, symbols, count, start, rate, price, tick, lot, spread, regimes, emit, .. } =
+            params;
+        let settings =
+            json!([symbols, count, start, rate, price, tick, lot, spread, regimes, emit]).to_string();
+        Self { seed: *seed, settings: xxh3_64(settings.as_bytes()) }
+    }
 }
 
 impl Market {
@@ -140,6 +163,7 @@ impl Market {
         let symbols: Vec<Symbol> =
             terms.iter().map(|t| Symbol { price: t.first_price, regime: 0, up: true }).collect();
         Self {
+            identity: Identity::of(params),
             seed: params.seed,
             emit: params.emit,
             steps: steps.collect(),
@@ -157,6 +181,26 @@ impl Market {
     pub fn restore(params: &Params, names: &[String], position: &Value) -> Result<Self, String> {
         let n = names.len();
         let stored: Stored = serde_json::from_value(position.clone()).map_err(|e| e.to_string())?;
+        let identity = Identity::of(params);
+        match &stored.market {
+            Some(read) if read.seed != identity.seed => {
+                return Err(format!(
+                    "it is one in the market of seed {}, and the graph has seed {} now; set it back, or run with `--from none`",
+                    read.seed, identity.seed
+                ));
+            }
+            Some(read) if *read != identity => {
+                return Err(format!(
+                    "it is one in a market of seed {} with other settings (symbols, start, rate, price, tick, lot, spread, regimes \
+                     or emit); set them back, or run with `--from none`",
+                    read.seed
+                ));
+            }
+            Some(_) => {}
+            None => tracing::warn!(
+                "the checkpoint is of a version that did not note which market it is in: that it is the same is not checked"
+            ),
+        }
         if stored.prices.len() != n || stored.regimes.len() != n {
             return Err(format!("it has {} symbols, the graph has {n}", stored.prices.len()));
         }
@@ -192,6 +236,7 @@ impl Market {
             ts: *ts,
             prices: symbols.iter().map(|s| s.price.to_bits()).collect(),
             regimes: symbols.iter().map(|s| 2 * s.regime + u8::from(s.up)).collect(),
+            market: Some(self.identity.clone()),
         };
         serde_json::to_value(stored).unwrap_or_default()
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidemill_engine::clock::Clock;
 
 use super::*;
-use crate::conformance::{Drive, check_source, check_stop, read_source};
+use crate::conformance::{Drive, another_input_is_refused, check_source, check_stop, read_source};
 
 async fn plan(with: serde_json::Value) -> Result<SourcePlan, Vec<String>> {
     let base = Path::new("/").to_owned();
@@ -27,6 +27,34 @@ async fn every_kind_of_market_goes_on_where_it_stood() {
         let lasted = (ts[19_999] - ts[0]) as f64 / 1e9;
         assert!((4.5..5.5).contains(&lasted), "{lasted}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_market_is_refused_and_a_longer_one_is_not() {
+    let market = json!({"seed": 3, "rows": 5000, "rate": 1000});
+    let with = |name: &str, value: serde_json::Value| {
+        let mut with = market.clone();
+        with[name] = value;
+        with
+    };
+    let one = plan(market.clone()).await.unwrap();
+    let drive = || Drive { chunk_rows: 900, ..Drive::default() };
+    let seed = plan(with("seed", json!(4))).await.unwrap();
+    another_input_is_refused(&one, &seed, drive(), &["seed 3", "seed 4"]).await;
+    for (name, value) in [
+        ("rate", json!(10)),
+        ("symbols", json!(["A", "B", "C", "D"])),
+        ("start", json!("2025-01-01T00:00:00Z")),
+        ("price", json!(50)),
+    ] {
+        let other = plan(with(name, value)).await.unwrap();
+        another_input_is_refused(&one, &other, drive(), &["other settings"]).await;
+    }
+    let read = read_source(&one.source, &one.columns, drive()).await.unwrap();
+    let restored = [(0, read[&0].positions[2].2.clone())].into();
+    let longer = plan(with("rows", json!(6000))).await.unwrap();
+    let rest = read_source(&longer.source, &longer.columns, Drive { restored, ..drive() }).await.unwrap();
+    assert_eq!(rest[&0].seqs, (2700..6000).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 //!
 //! `_seq` counts rows and refused input in the order of frames, so it doesn't depend on when rows are
 //! taken. A partition's position is `{"rows": n, "state": …}`: how many there were, and what the
-//! protocol goes on from.
+//! protocol goes on from; that of a replay has `input` in place of a state: which files it counts.
 
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
@@ -75,8 +75,9 @@ impl Numbered {
         Chunk { rows: self.rows, seqs, position, rejects: self.rejects }
     }
 
-    /// As chunks of at most `chunk_rows` rows, for a source whose position is its number alone.
-    pub fn chunks(self, chunk_rows: usize) -> Vec<Chunk> {
+    /// As chunks of at most `chunk_rows` rows, for a replay of the files in `counted`.
+    pub fn chunks(self, chunk_rows: usize, counted: &Value) -> Vec<Chunk> {
+        let position = |rows: u64| json!({ "rows": rows, "input": counted });
         let size = chunk_rows.max(1);
         let mut chunks = Vec::with_capacity(self.seqs.len() / size + 1);
         let mut rest = self;
@@ -89,11 +90,11 @@ impl Numbered {
                 rejects: rejects.into_iter().map(|r| Reject { before: r.before - size, ..r }).collect(),
             };
             rest.rows = rest.rows.slice(0, size);
-            chunks.push(std::mem::replace(&mut rest, after).chunk(position(cut, Value::Null)));
+            chunks.push(std::mem::replace(&mut rest, after).chunk(position(cut)));
         }
         let last = rest.seqs.last().copied().max(rest.rejects.last().map(|r| r.seq));
         if let Some(last) = last {
-            chunks.push(rest.chunk(position(last + 1, Value::Null)));
+            chunks.push(rest.chunk(position(last + 1)));
         }
         chunks
     }
@@ -160,17 +161,17 @@ mod tests {
         for size in 1..6 {
             let mut numbering = Numbering { next: 0 };
             let one = numbering.number(rows(0..4), vec![reject(1), reject(3), reject(3)]);
-            assert_eq!(all(one.chunks(size)), whole, "chunks of {size}");
+            assert_eq!(all(one.chunks(size, &Value::Null)), whole, "chunks of {size}");
             let mut numbering = Numbering { next: 0 };
-            let mut parts = numbering.number(rows(0..2), vec![reject(1)]).chunks(size);
-            parts.extend(numbering.number(rows(2..4), vec![reject(1), reject(1)]).chunks(size));
+            let mut parts = numbering.number(rows(0..2), vec![reject(1)]).chunks(size, &Value::Null);
+            parts.extend(numbering.number(rows(2..4), vec![reject(1), reject(1)]).chunks(size, &Value::Null));
             assert_eq!(all(parts), whole, "taken in two, chunks of {size}");
         }
         for (from, to) in [(0, 7), (1, 5), (3, 3), (5, 6), (6, 99)] {
             let one = Numbering { next: 0 }.number(rows(0..4), vec![reject(1), reject(3), reject(3)]);
             let expected: Vec<_> =
                 whole.iter().copied().filter(|(seq, _)| (from..to).contains(seq)).collect();
-            assert_eq!(all(one.within(from, to).chunks(2)), expected, "{from}..{to}");
+            assert_eq!(all(one.within(from, to).chunks(2, &Value::Null)), expected, "{from}..{to}");
         }
     }
 }

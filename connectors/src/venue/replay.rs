@@ -1,8 +1,10 @@
 //! A feed from its capture: the same frames to the same protocol, so the same rows.
 //!
-//! A run of the feed that went on from a checkpoint had forgotten the rows behind it; its part of the
+//! A position counts rows from the capture's beginning, so it says which files it counts: they must be there, first
+//! and unchanged, when it is gone on from. A run of the feed that went on from a checkpoint had forgotten the rows behind it; its part of the
 //! capture says so, and the replay leaves those rows out as well. A run that began afresh is numbered on.
 
+use serde_json::json;
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::{PartitionWriter, SourceContext};
 
@@ -10,6 +12,7 @@ use super::counts::Counts;
 use super::emit::{Numbering, restored};
 use super::feed::Feed;
 use super::protocol::{Output, Protocol};
+use crate::capture::counted::Counted;
 use crate::capture::reader::Capture;
 use crate::capture::record::Header;
 
@@ -27,6 +30,9 @@ pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(),
     let fatal = |e: String| ConnectorError::Fatal(format!("source `{}`: {e}", feed.node));
     let capture = Capture::open(url, &feed.base, &feed.node).await.map_err(fatal)?;
     let (skip, _) = restored(cx.restored.get(&0)).map_err(fatal)?;
+    if let Some(position) = cx.restored.get(&0) {
+        Counted::check(&capture, position).await.map_err(fatal)?;
+    }
     let Some(writer) = cx.ready(&[0]).pop() else { return Ok(()) };
     let runs = runs(&capture).await.map_err(fatal)?;
     let mut replay = Replay {
@@ -38,6 +44,7 @@ pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(),
         counts: Counts::new(&feed.node, cx.counts.clone()),
         out: Output::default(),
         protocol: (feed.make)(),
+        counted: Counted::none_of(&capture).await,
     };
     // Where the numbers of a row of runs that went on from one another begin.
     let mut base = 0;
@@ -104,11 +111,14 @@ struct Replay<'a> {
     to: u64,
     counts: Counts,
     out: Output,
+    /// The files that were begun.
+    counted: Counted,
 }
 
 impl Replay<'_> {
     /// Reads a file; false when the job stops.
     async fn file(&mut self, capture: &Capture, i: usize) -> Result<bool, ConnectorError> {
+        self.counted.extend(&capture.files, i);
         let mut file = match capture.file(i).await {
             Ok(file) => file,
             Err(reason) => {
@@ -147,7 +157,8 @@ impl Replay<'_> {
     /// Hands on the rows there are; false when the job stops.
     async fn emit(&mut self) -> bool {
         let numbered = self.numbering.number(self.protocol.finish(), std::mem::take(&mut self.out.rejects));
-        for chunk in numbered.within(self.skip, self.to).chunks(self.cx.chunk_rows) {
+        let counted = json!(self.counted);
+        for chunk in numbered.within(self.skip, self.to).chunks(self.cx.chunk_rows, &counted) {
             let sent = tokio::select! {
                 biased;
                 () = self.cx.stop.cancelled() => return false,

@@ -25,6 +25,7 @@ use crate::runtime::decisions::Decisions;
 use crate::runtime::job::{JobError, RunOptions};
 use crate::runtime::opening::Opening;
 use crate::runtime::restore::Restored;
+use crate::runtime::stall::Progress;
 use crate::runtime::time::Time;
 
 /// From the coordinator to every worker.
@@ -47,6 +48,8 @@ pub enum Report {
     Ended { node: usize, worker: usize },
     /// A source instance has announced its partitions and where they begin.
     Ready { node: usize, worker: usize },
+    /// How far a source instance is.
+    Progress(Progress),
     /// This worker's process was asked to stop the job.
     StopAsked,
     /// This worker's process was asked for a checkpoint.
@@ -120,13 +123,6 @@ pub struct Start {
     pub epoch: u64,
     /// The content it begins from.
     pub manifest: Option<Manifest>,
-}
-
-impl Start {
-    /// What tells this start from others of the job.
-    pub fn identity(&self) -> u64 {
-        self.generation ^ self.run.rotate_left(21) ^ self.epoch.rotate_left(42)
-    }
 }
 
 /// What all workers of a process share.
@@ -251,6 +247,8 @@ pub struct Local {
     pub peers: usize,
     /// The epoch sources should be in.
     pub epoch: Cell<u64>,
+    /// Grows whenever sources should report their progress.
+    pub look: Cell<u64>,
     /// Sources send nothing any more.
     pub halt: Cell<bool>,
     /// Sources may send: where each begins is durable.
@@ -278,6 +276,14 @@ impl Local {
     /// The watermark past all sinks; `i64::MAX` when nothing is in flight.
     pub fn sinks_watermark(&self) -> i64 {
         self.probe.with_frontier(|f| f.iter().map(|t| t.ts).min().unwrap_or(i64::MAX))
+    }
+
+    /// Has sources report their progress.
+    pub fn look(&self) {
+        self.look.set(self.look.get() + 1);
+        for activator in self.activators.borrow().iter() {
+            activator.activate();
+        }
     }
 
     /// Acts on a command.

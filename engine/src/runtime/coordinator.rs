@@ -12,6 +12,7 @@ use crate::checkpoint::manifest::{Manifest, Reason, SourceState};
 use crate::clock::Stopwatch;
 use crate::registry::Role;
 use crate::runtime::control::{Ack, Command, Report, Shared, partition_states, state_file};
+use crate::runtime::stall::Stalls;
 
 /// How often the last checkpoint of a run is tried; each try is some half minute of patience of its own.
 const LAST_TRIES: u32 = 10;
@@ -38,6 +39,7 @@ pub struct Coordinator {
     begins: bool,
     stop_asked: bool,
     checkpoint_requested: bool,
+    stalls: Stalls,
     open: Option<Open>,
     failures: u32,
     /// The last checkpoint is committed: there is nothing left to do.
@@ -70,6 +72,7 @@ impl Coordinator {
             begins: shared.begins(),
             stop_asked: false,
             checkpoint_requested: false,
+            stalls: Stalls::new(shared.options.stall_after, &shared.clock),
             open: None,
             failures: 0,
             closed: false,
@@ -86,6 +89,7 @@ impl Coordinator {
                 self.ready.insert((node, worker));
             }
             Report::CheckpointRequested => self.checkpoint_requested = true,
+            Report::Progress(progress) => self.stalls.take(progress),
             Report::Ended { node, worker } => {
                 self.ended.insert((node, worker));
             }
@@ -99,6 +103,7 @@ impl Coordinator {
     /// Does what is due; the commands to send.
     pub fn tick(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
+        self.stalls.tick(&self.shared);
         while let Ok((id, reason, outcome)) = self.commits.1.try_recv() {
             self.open = None;
             self.since_last = self.shared.clock.start();

@@ -43,6 +43,10 @@ pub struct RunOptions {
     pub checkpoint_every: Duration,
     /// Rows of a source partition that may be on their way to the sinks.
     pub in_flight_rows: usize,
+    /// Bytes of a source instance's rows that may be on their way to the sinks.
+    pub in_flight_bytes: usize,
+    /// A source that is silent for so long while others have moved on is reported.
+    pub stall_after: Duration,
     /// Rows a source should put in a chunk.
     pub chunk_rows: usize,
     /// How batches are cut.
@@ -63,6 +67,8 @@ impl Default for RunOptions {
             checkpoints: None,
             checkpoint_every: Duration::from_secs(10),
             in_flight_rows: 256 * 1024,
+            in_flight_bytes: 256 << 20,
+            stall_after: Duration::from_secs(20),
             chunk_rows: 8192,
             batch_rows: BatchRows::AsRead,
             restarts_max: 10,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use tokio::sync::mpsc;
 
 use crate::clock::Stopwatch;
@@ -42,8 +43,50 @@ pub struct Partition {
     pub quiet: Stopwatch,
     /// `max_ts` as of the last chunk.
     pub heard: i64,
-    /// Rows sent whose effects may not have passed the sinks: newest `ts` and number.
-    pub in_flight: VecDeque<(i64, usize)>,
-    /// Their rows in all.
-    pub in_flight_rows: usize,
+    /// Rows sent whose effects may not have passed the sinks.
+    pub in_flight: InFlight,
+}
+
+/// Rows on their way to the sinks.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    /// Of each batch its newest `ts`, rows and bytes.
+    sent: VecDeque<(i64, usize, usize)>,
+    /// Rows in all.
+    pub rows: usize,
+    /// Bytes in all.
+    pub bytes: usize,
+}
+
+/// Batches of this many bytes are not measured closer.
+const SMALL_BYTES: usize = 64 << 10;
+
+impl InFlight {
+    /// Counts a batch whose newest row is of `ts`.
+    pub fn push(&mut self, ts: i64, batch: &RecordBatch) {
+        let (rows, bytes) = (batch.num_rows(), bytes(batch));
+        if rows > 0 {
+            self.sent.push_back((ts, rows, bytes));
+            (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
+        }
+    }
+
+    /// Forgets batches that have passed the sinks, whose watermark is `sinks`.
+    pub fn passed(&mut self, sinks: i64) {
+        while let Some((_, rows, bytes)) = self.sent.pop_front_if(|(ts, ..)| *ts < sinks) {
+            (self.rows, self.bytes) = (self.rows - rows, self.bytes - bytes);
+        }
+    }
+}
+
+/// Bytes that a batch's rows take. A batch may be a slice of a large one: then only its part counts.
+fn bytes(batch: &RecordBatch) -> usize {
+    let whole = batch.get_array_memory_size();
+    if whole <= SMALL_BYTES {
+        return whole;
+    }
+    let slice = |column: &ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    batch.columns().iter().map(slice).sum::<usize>().min(whole)
 }

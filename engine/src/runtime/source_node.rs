@@ -33,6 +33,7 @@ use crate::runtime::job::{BatchRows, JobError};
 use crate::runtime::partition::Partition;
 use crate::runtime::rows::Rows;
 use crate::runtime::split_mix::SplitMix;
+use crate::runtime::stall::Progress;
 use crate::runtime::time::Time;
 use crate::source::{Chunk, Position, SourceContext, SourceEvent};
 use crate::spec::{OnError, SourceOptions};
@@ -45,8 +46,6 @@ const TURN: Duration = Duration::from_millis(4);
 const THROTTLE: Duration = Duration::from_micros(200);
 /// How often a silent source looks how long it has been silent.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
-/// A partition that holds the watermark back for this long is reported.
-const STALL_REPORT: Duration = Duration::from_secs(30);
 
 /// The two streams of a source.
 pub struct SourceStreams<'scope> {
@@ -177,7 +176,8 @@ pub fn add<'scope>(
         activator,
         positions,
         split: SplitMix::new(seed),
-        stalled: None,
+        opened: local.shared.clock.start(),
+        looked: 0,
     };
     builder.build(move |capabilities| {
         let start = Time { epoch, ts: i64::MIN };
@@ -229,7 +229,9 @@ struct SourceRun {
     /// Positions of epochs not committed yet.
     positions: Uncommitted,
     split: SplitMix,
-    stalled: Option<Stopwatch>,
+    opened: Stopwatch,
+    /// As of the last report of progress.
+    looked: u64,
 }
 
 impl SourceRun {
@@ -253,12 +255,14 @@ impl SourceRun {
             self.pass_epoch();
         }
         if self.ended || self.local.halt.get() || !self.ready || !self.local.emit.get() {
+            self.report_progress();
             return;
         }
         match self.read() {
             Err(error) => self.local.shared.fail(error),
             Ok(next) => {
                 self.pass_watermark();
+                self.report_progress();
                 match next {
                     Next::Again => self.activator.activate(),
                     Next::Later => self.activator.activate_after(THROTTLE),
@@ -266,6 +270,22 @@ impl SourceRun {
                 }
             }
         }
+    }
+
+    fn report_progress(&mut self) {
+        if std::mem::replace(&mut self.looked, self.local.look.get()) == self.looked {
+            return;
+        }
+        let (node, worker) = (self.id, self.local.index);
+        let mut progress = match self.ready {
+            true => Progress::of(node, worker, &self.partitions, |ts| self.intake.watermark(ts)),
+            false => Progress::opening(node, worker, &self.opened),
+        };
+        // A partition that is let go as idle is not waited for.
+        if self.ready && self.options.idle_timeout.is_some() && self.watermark > i64::MIN {
+            progress.behind = None;
+        }
+        let _ = self.local.reports.send(Report::Progress(progress));
     }
 
     fn pass_epoch(&mut self) {
@@ -296,25 +316,24 @@ impl SourceRun {
     fn read(&mut self) -> Result<Next, JobError> {
         let turn = self.local.shared.clock.start();
         let sinks = self.local.sinks_watermark();
-        let limit = self.local.shared.options.in_flight_rows;
-        for p in &mut self.partitions {
-            while p.in_flight.front().is_some_and(|(ts, _)| *ts < sinks) {
-                p.in_flight_rows -= p.in_flight.pop_front().map_or(0, |(_, rows)| rows);
-            }
-        }
+        let options = &self.local.shared.options;
+        let (rows_max, bytes_max) = (options.in_flight_rows, options.in_flight_bytes);
+        self.partitions.iter_mut().for_each(|p| p.in_flight.passed(sinks));
         let mut throttled = false;
         let mut order: Vec<usize> = (0..self.partitions.len()).collect();
         loop {
             // The partition that is furthest behind in event time goes first.
             order.sort_by_key(|i| self.partition_watermark(&self.partitions[*i]));
             let mut took = false;
+            let bytes: usize = self.partitions.iter().map(|p| p.in_flight.bytes).sum();
             for i in &order {
                 let p = &self.partitions[*i];
                 if p.ended {
                     continue;
                 }
                 // One that everybody waits for is never throttled: nothing else could pass.
-                if p.in_flight_rows > limit && self.partition_watermark(p) > sinks {
+                let much = p.in_flight.rows > rows_max || bytes > bytes_max;
+                if much && self.partition_watermark(p) > sinks {
                     throttled = true;
                     continue;
                 }
@@ -401,10 +420,7 @@ impl SourceRun {
         }
         letters.sort_by_key(|l| l.seq);
         let rows = taken.rows.num_rows();
-        if rows > 0 {
-            p.in_flight.push_back((taken.max_ts, rows));
-            p.in_flight_rows += rows;
-        }
+        p.in_flight.push(taken.max_ts, &taken.rows);
         metrics.rows_in.fetch_add(rows as u64, Relaxed);
         metrics.bytes_in.fetch_add(taken.rows.get_array_memory_size() as u64, Relaxed);
         metrics.rows_out.fetch_add(rows as u64, Relaxed);
@@ -457,7 +473,10 @@ impl SourceRun {
                 rows.downgrade(&at);
                 letters.downgrade(&at);
             }
-            self.local.shared.metrics.node(self.id).watermark.store(watermark, Relaxed);
+            // An instance that reads nothing is at its end at once: that says nothing of the source.
+            if !self.partitions.is_empty() {
+                self.local.shared.metrics.node(self.id).watermark.store(watermark, Relaxed);
+            }
         }
         if all_ended && !self.ended && self.watermark == END {
             self.ended = true;
@@ -473,14 +492,6 @@ enum Next {
     Later,
     /// The connector wakes the worker.
     Wake,
-}
-
-fn warn_stalled(source: &str, partition: u32) {
-    tracing::warn!(
-        source,
-        partition,
-        "a partition without rows holds the watermark back; set idle_timeout if that is expected"
-    );
 }
 
 /// One more than the last position that a partition had read. Old manifests say it by positions that count rows.

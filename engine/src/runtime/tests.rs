@@ -229,6 +229,117 @@ fn time_goes_on_behind_a_feed_that_died() {
     assert_eq!(taken(&out), oracle(&rows, 1000));
 }
 
+/// Two sources with the columns of [`columns`], in front of one sink in total order.
+fn two_sources(
+    first: crate::component::SourcePlan,
+    second: crate::component::SourcePlan,
+) -> (Plan, Collected) {
+    let (mut plan, out) = graph(&[vec![]], "0", false);
+    let source = |id: usize, name: &str, with: crate::component::SourcePlan| {
+        let mut node = plan.nodes[0].clone();
+        (node.id, node.name) = (id, name.into());
+        if let Body::Source { plan, .. } = &mut node.body {
+            *plan = with;
+        }
+        node
+    };
+    let sources = [source(0, "first", first), source(1, "second", second)];
+    let mut sink = plan.nodes.remove(2);
+    sink.inputs = (0..2)
+        .map(|from| Edge { from, port: Port::Rows, exchange: Exchange::Shard { by: vec![], shards: 1 } })
+        .collect();
+    plan.nodes = [&sources[..], &[sink]].concat();
+    (plan, out)
+}
+
+/// Runs `plan` until `done` says so of its metrics, which must be within minutes.
+fn run_until(plan: Plan, options: RunOptions, done: impl Fn(&Metrics) -> bool) -> Metrics {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (metrics, stop) = (Metrics::new(&plan), CancellationToken::new());
+    let (counted, stopped) = (metrics.clone(), stop.clone());
+    let running =
+        std::thread::spawn(move || run(Arc::new(plan), &options, counted, tokio.handle(), stopped).unwrap());
+    for _ in 0..120_000 {
+        if done(&metrics) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let reached = done(&metrics);
+    stop.cancel();
+    running.join().unwrap();
+    assert!(reached, "not reached within two minutes: {:?}", metrics.read());
+    metrics
+}
+
+fn many_rows(n: i64) -> RecordBatch {
+    partition(&(0..n).map(|i| (i, i % 7, i)).collect::<Vec<_>>())
+}
+
+/// Given a union of a source with rows and one without any, when nothing comes for a while, then the silent one is the one reported.
+#[test]
+fn a_silent_source_is_reported_not_the_one_that_waits_for_it() {
+    let rows = MemorySource::endless(columns(), vec![many_rows(100)]);
+    let silent = MemorySource::endless(columns(), vec![many_rows(0)]);
+    let (plan, out) = two_sources(rows, silent);
+    let options = RunOptions { stall_after: Duration::from_millis(200), workers: 2, ..Default::default() };
+    let metrics = run_until(plan, options, |m| m.read()[1].stalled_ms >= 200);
+    assert_eq!(metrics.read()[0].stalled_ms, 0);
+    assert_eq!((metrics.read()[0].watermark_lag_ns, metrics.read()[1].watermark_lag_ns), (Some(0), None));
+    // It waits for the silent one until the job stops.
+    assert_eq!(taken(&out).len(), 0);
+}
+
+/// Given a fast source that waits for a stalled one, when either limit is reached, then no more of it is read.
+#[test]
+fn a_fast_source_does_not_fill_memory_while_another_stalls() {
+    let row_bytes = 5 * 8;
+    for (in_flight_rows, in_flight_bytes, rows_max) in
+        [(1000, usize::MAX, 1000), (usize::MAX, 1000 * row_bytes, 1000)]
+    {
+        // Chunks are slices of one large batch: only their own rows may count.
+        let fast = MemorySource::endless(columns(), vec![many_rows(200_000)]);
+        let stalled = MemorySource::endless(columns(), vec![many_rows(0)]);
+        let (plan, _) = two_sources(fast, stalled);
+        let options = RunOptions { in_flight_rows, in_flight_bytes, chunk_rows: 100, ..Default::default() };
+        let stop = AtTheLimit::default();
+        let metrics = run_until(plan, options, |m| stop.is_still(m.read()[0].rows_in));
+        let read = metrics.read()[0].rows_in;
+        assert!(read > 0 && read <= rows_max + 100, "{read} rows of at most {rows_max} and a chunk");
+    }
+}
+
+/// Given the same limits and a source that is slow, but not stalled, when it has come to its end, then every row has passed.
+#[test]
+fn the_partition_that_others_wait_for_is_never_throttled() {
+    let batches = |n: i64| (0..3).map(|_| many_rows(n)).collect::<Vec<_>>();
+    let (fast, slow) =
+        (MemorySource::plan(columns(), batches(3000)), MemorySource::plan(columns(), batches(3000)));
+    let (plan, out) = two_sources(fast, slow);
+    let options = RunOptions {
+        in_flight_rows: 1,
+        in_flight_bytes: 1,
+        chunk_rows: 50,
+        workers: 2,
+        ..Default::default()
+    };
+    execute(plan, &options, CancellationToken::new()).unwrap();
+    assert_eq!(taken(&out).len(), 18_000);
+}
+
+/// Whether a count has not changed for a while.
+#[derive(Default)]
+struct AtTheLimit(std::cell::Cell<(u64, u32)>);
+
+impl AtTheLimit {
+    fn is_still(&self, count: u64) -> bool {
+        let (last, looks) = self.0.get();
+        let looks = if count == last && count > 0 { looks + 1 } else { 0 };
+        self.0.set((count, looks));
+        looks > 300
+    }
+}
+
 struct Refuses;
 
 #[async_trait::async_trait]

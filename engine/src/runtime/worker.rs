@@ -20,7 +20,7 @@ use crate::runtime::coordinator::Coordinator;
 use crate::runtime::job::JobError;
 use crate::runtime::steering::Phase;
 use crate::runtime::time::Time;
-use crate::runtime::{operator_node, sink_node, source_node};
+use crate::runtime::{operator_node, sink_node, source_node, stall};
 
 /// Longest time a worker sleeps before it looks at commands and reports.
 const PARK: Duration = Duration::from_millis(2);
@@ -32,6 +32,7 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         index: worker.index(),
         peers: worker.peers(),
         epoch: Cell::new(shared.start.epoch),
+        look: Cell::new(0),
         halt: Cell::new(false),
         emit: Cell::new(!shared.begins()),
         close: Cell::new(false),
@@ -55,6 +56,7 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         shared.fail(JobError::Setup(reason));
     }
     let mut asked = false;
+    let (look_every, mut looked) = (stall::interval(shared.options.stall_after), shared.clock.start());
     loop {
         if shared.failed() {
             break;
@@ -66,6 +68,10 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         }
         if shared.options.control.take_checkpoint_request() {
             let _ = local.reports.send(Report::CheckpointRequested);
+        }
+        if looked.elapsed() >= look_every {
+            looked = shared.clock.start();
+            local.look();
         }
         while let Ok(report) = outbox.try_recv() {
             control.send(report);

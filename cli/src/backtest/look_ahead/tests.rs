@@ -144,7 +144,7 @@ fn checked(operator: &str) -> Checked {
         sets: Vec::new(),
         change: Change { all: true, ..Change::default() },
         registry,
-        tokio: crate::commands::run::runtime().unwrap(),
+        tokio: crate::commands::run::runtime(1).unwrap(),
         library: Some(Library::default()),
         stop: CancellationToken::new(),
     };

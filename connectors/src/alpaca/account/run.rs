@@ -42,6 +42,9 @@ struct Stand {
     beats: u32,
     /// `ts` of the last row.
     ts: i64,
+    /// `ts` of the last report of the log that was sent; checkpoints of earlier versions do not say.
+    #[serde(default)]
+    log_ts: Option<i64>,
 }
 
 /// What a running source has.
@@ -108,12 +111,20 @@ async fn work(source: &AccountSource, cx: SourceContext) -> Result<(), End> {
                     path.display()
                 ))));
             }
+            if !log.may_hold(stand.log, stand.log_ts) {
+                return Err(End::Failed(ConnectorError::Fatal(format!(
+                    "`{}` is not the log of reports that had been read: its report {} is another than the checkpoint knows; put the file \
+                     back, or run with `--from none`",
+                    path.display(),
+                    stand.log
+                ))));
+            }
             stand
         }
         // The job had committed reports before, and begins from nothing now.
         None if log.committed_to() > 0 => {
             log.forget(Known::begin_anew)?;
-            Stand { log: log.last(), beats: 0, ts: log.ts() }
+            Stand { log: log.last(), beats: 0, ts: log.ts(), log_ts: None }
         }
         None => Stand::default(),
     };
@@ -255,7 +266,8 @@ impl Desk {
             else {
                 continue;
             };
-            self.stand = Stand { log: last.n, beats: 0, ts: last.report.ts };
+            let ts = last.report.ts;
+            self.stand = Stand { log: last.n, beats: 0, ts, log_ts: Some(ts) };
             let rows: Vec<Report> = part.iter().map(|one| one.report.clone()).collect();
             self.emit(&rows, Seqs::List(seqs)).await?;
         }

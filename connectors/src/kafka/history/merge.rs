@@ -24,6 +24,7 @@ use crate::kafka::source::Fixed;
 pub struct Past {
     history: History,
     archive: Arc<Archive>,
+    topic: String,
     partition: u32,
     offsets: Range<u64>,
     fixed: Fixed,
@@ -34,16 +35,18 @@ impl Past {
     pub(in crate::kafka) fn new(
         history: &History,
         archive: &Arc<Archive>,
+        topic: &str,
         partition: u32,
         offsets: Range<u64>,
         fixed: Fixed,
     ) -> Self {
-        Self { history: history.clone(), archive: archive.clone(), partition, offsets, fixed }
+        let (history, archive, topic) = (history.clone(), archive.clone(), topic.to_owned());
+        Self { history, archive, topic, partition, offsets, fixed }
     }
 
     /// Where it begins.
     pub(in crate::kafka) fn position(&self) -> Position {
-        self.fixed.past(self.offsets.start)
+        self.fixed.within(position(&self.topic, self.offsets.start))
     }
 
     /// Sends all rows; false where the job stops first.
@@ -70,7 +73,7 @@ impl Past {
                         let chunk = Chunk {
                             rows: rows.slice(at, n),
                             seqs: Seqs::List(part),
-                            position: self.fixed.past(next),
+                            position: self.fixed.within(position(&self.topic, next)),
                             rejects: Vec::new(),
                         };
                         let sent = tokio::select! {

@@ -103,13 +103,13 @@ async fn each_partition_is_in_order_of_offsets_whatever_the_files() {
         let bounds = archive.bounds(*partition).unwrap();
         assert_eq!(bounds, expected[0].0..expected[expected.len() - 1].0 + 1);
         for from in [bounds.start, bounds.start + 1, bounds.start + 31_000, bounds.end - 1, bounds.end] {
-            let past = Past::new(&history, &archive, *partition, from..bounds.end, Default::default());
+            let past = Past::new(&history, &archive, "t", *partition, from..bounds.end, Default::default());
             let wanted: Vec<_> = expected.iter().filter(|r| r.0 >= from).copied().collect();
             assert!(read(&past).await == wanted, "partition {partition} from {from}");
         }
         // The bound is kept: what does not fit is said, not buffered.
         let tight = History { memory_bytes: 1000, ..history.clone() };
-        let past = Past::new(&tight, &archive, *partition, bounds, Default::default());
+        let past = Past::new(&tight, &archive, "t", *partition, bounds, Default::default());
         let mut merge = Merge::new(&past).unwrap();
         let said = loop {
             match merge.next().await {

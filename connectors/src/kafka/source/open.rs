@@ -14,6 +14,7 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::Position;
 use tokio::sync::Notify;
 
+use super::identity::{self, Mark};
 use super::params::{Format, Isolation};
 use super::{Begin, Settings};
 use crate::kafka::admin::{self, ANSWER_TIMEOUT};
@@ -42,6 +43,8 @@ struct Opening {
 pub(super) struct Known {
     /// Next offsets by the checkpoint.
     pub restored: BTreeMap<u32, i64>,
+    /// The last messages before them.
+    pub marks: BTreeMap<u32, Mark>,
     /// Those of them that are in the archive.
     pub past: BTreeSet<u32>,
     /// What the run has fixed of each partition, as positions say it.
@@ -60,19 +63,15 @@ pub(in crate::kafka) struct Fixed {
 }
 
 impl Fixed {
-    /// The position at `next` in the archive.
-    pub fn past(&self, next: u64) -> Position {
-        let mut position = self.position(next as i64);
-        position["in"] = "history".into();
+    /// A position with what is fixed.
+    pub fn within(&self, mut position: Position) -> Position {
+        if let Some(end) = self.end {
+            position["end"] = end.into();
+        }
+        if let Some(count) = self.count {
+            position["of"] = count.into();
+        }
         position
-    }
-
-    /// The position at `next`.
-    pub fn position(&self, next: i64) -> Position {
-        let mut position = serde_json::Map::from_iter([("offset".to_owned(), next.into())]);
-        position.extend(self.end.map(|end| ("end".to_owned(), end.into())));
-        position.extend(self.count.map(|count| ("of".to_owned(), count.into())));
-        Value::Object(position)
     }
 }
 
@@ -155,7 +154,9 @@ pub(super) fn open(
     {
         return Err(grown(settings, before, count));
     }
-    let openings: Vec<Opening> = mine(count)
+    let mine = mine(count);
+    identity::check(settings, isolation, &known.marks, &mine)?;
+    let openings: Vec<Opening> = mine
         .into_iter()
         .map(|partition| place(settings, &consumer, &ear, known, partition))
         .collect::<Result<_, _>>()?;
@@ -184,7 +185,7 @@ pub(super) fn open(
         let fixed = Fixed { end, count: settings.keyed.then_some(count) };
         let past = match (past, &settings.history, &known.archive) {
             (Some(offsets), Some(history), Some(archive)) => {
-                Some(Past::new(history, archive, partition, offsets, fixed))
+                Some(Past::new(history, archive, &settings.topic, partition, offsets, fixed))
             }
             _ => None,
         };
@@ -201,6 +202,7 @@ pub(super) fn open(
         );
         reader.has_history = settings.history.is_some();
         reader.fixed = fixed;
+        reader.last = known.marks.get(&partition).copied().filter(|mark| mark.offset < next);
         readers.push((reader, past));
     }
     if assignment.count() > 0 {

@@ -95,7 +95,7 @@ async fn join(
     let me = Identity {
         process: cluster.process,
         processes: cluster.addresses.len(),
-        start: cluster.start.identity(),
+        start: cluster.start.start,
         secret: cluster.secret.clone(),
     };
     listener.set_nonblocking(true).map_err(failed)?;

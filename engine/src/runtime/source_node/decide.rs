@@ -3,7 +3,7 @@
 //! Each is written before it takes effect (see [`crate::checkpoint::decisions`]). Meanwhile the partition's rows wait and the others
 //! flow. What a replay may not decide by the clock again it waits for: rows that an earlier attempt has read.
 
-use super::{IDLE_LOOK, Next, STALL_REPORT, SourceRun, warn_stalled};
+use super::{IDLE_LOOK, Next, SourceRun};
 use crate::checkpoint::decisions::{Decision, Floor, Rule};
 use crate::operator::END;
 use crate::registry::Role;
@@ -12,10 +12,9 @@ use crate::runtime::control::{Local, Report};
 use crate::runtime::decisions;
 use crate::runtime::floors::seq_range;
 use crate::runtime::job::JobError;
-use crate::runtime::partition::Partition;
+use crate::runtime::partition::{InFlight, Partition};
 use crate::source::{Chunk, SourceEvent};
 use serde_json::Value;
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a resumed source must respect.
@@ -119,8 +118,7 @@ impl SourceRun {
             idle: false,
             quiet: self.local.shared.clock.start(),
             heard: max_ts,
-            in_flight: VecDeque::new(),
-            in_flight_rows: 0,
+            in_flight: InFlight::default(),
         });
         if late {
             let i = self.partitions.len() - 1;
@@ -188,7 +186,7 @@ impl SourceRun {
         }
     }
 
-    /// Nothing to read: lets silent partitions go, or says which holds the watermark back.
+    /// Nothing to read: lets silent partitions go.
     pub(super) fn idle(&mut self) -> Next {
         let timeout = self.options.idle_timeout.map(|t| t.std());
         if let Some(timeout) = timeout {
@@ -205,15 +203,6 @@ impl SourceRun {
                     let floor = Floor { from_seq: p.next_seq, rule: Rule::Idle };
                     self.decide(i, floor);
                 }
-            }
-        }
-        if self.partitions.len() > 1 && timeout.is_none() {
-            let newest = self.partitions.iter().map(|p| p.max_ts).max().unwrap_or(i64::MIN);
-            let behind = |p: &&Partition| !p.ended && p.max_ts < newest && p.quiet.elapsed() > STALL_REPORT;
-            let report = self.stalled.as_ref().is_none_or(|s| s.elapsed() > STALL_REPORT);
-            if report && let Some(p) = self.partitions.iter().find(behind) {
-                warn_stalled(&self.name, p.id);
-                self.stalled = Some(self.local.shared.clock.start());
             }
         }
         if timeout.is_some() && self.partitions.iter().any(|p| !p.ended) {

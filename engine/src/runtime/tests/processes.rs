@@ -15,7 +15,16 @@ use crate::source::{Source, SourceContext};
 const HANG: Duration = Duration::from_secs(240);
 
 fn start() -> Start {
-    Start { generation: 7, run: 7, fresh: true, checkpoint: 0, epoch: 1, manifest: None }
+    Start {
+        generation: 7,
+        run: 7,
+        start: 7,
+        follows: Vec::new(),
+        fresh: true,
+        checkpoint: 0,
+        epoch: 1,
+        manifest: None,
+    }
 }
 
 /// `count` processes that know of each other; limits of time so long that none of them decides a test.
