@@ -2,10 +2,11 @@
 //!
 //! A checkpoint remembers the file's length after an fsync; a run that starts from it cuts the
 //! file back to that length, and replay writes the same lines again. One writer, in the order of
-//! time. Memory: the lines since the last flush, at most [`BUFFER_MAX`] bytes.
+//! time. Where a source that feeds it cannot be read again, nothing would bring the lines behind the
+//! checkpoint a second time: they stay, and the file goes on after its last whole line. Memory: the lines since the last flush, at most [`BUFFER_MAX`] bytes.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, Stre
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::json::{EncodeOptions, Encoder};
 use tidemill_engine::problem::Problem;
-use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+use tidemill_engine::sink::{Delivery, FlushPolicy, Guarantee, Placement, Sink, SinkContext, SinkWriter};
 
 /// Bytes of lines that wait for a flush.
 const BUFFER_MAX: usize = 1 << 20;
@@ -26,7 +27,8 @@ const BUFFER_MAX: usize = 1 << 20;
 /// Rows as lines of JSON in one local file.
 ///
 /// Times are RFC 3339. Lines are in the order of time, each exactly once: a run that goes on from a
-/// checkpoint cuts the file back to what the checkpoint knew. A run that starts from none begins the
+/// checkpoint cuts the file back to what the checkpoint knew, unless a source that feeds it cannot be read again
+/// (`tidemill plan` says so): then lines behind the checkpoint stay, at least once across a crash. A run that starts from none begins the
 /// file anew.
 ///
 /// ```yaml
@@ -86,6 +88,10 @@ struct Remembered {
 
 #[async_trait]
 impl Sink for JsonlSink {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let path = self.path.clone();
         let fail = |e: std::io::Error| failed(&path, &e);
@@ -128,6 +134,11 @@ impl Sink for JsonlSink {
                 path.display()
             )));
         }
+        // Lines behind the checkpoint that nothing will write again stay; a torn last line goes.
+        let bytes = match !cx.replayable && cx.resumed {
+            true => whole_lines(&path, bytes, found).map_err(fail)?,
+            false => bytes,
+        };
         let options = EncodeOptions { origin: self.origin, lines: true };
         Ok(Box::new(Writer {
             file,
@@ -138,6 +149,24 @@ impl Sink for JsonlSink {
             encoder: Encoder::new(cx.schema, options),
         }))
     }
+}
+
+/// Length of the file at `path` up to the end of its last whole line; at least `from`, where a line ends.
+fn whole_lines(path: &std::path::Path, from: u64, len: u64) -> std::io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut part = vec![0; 64 << 10];
+    let mut end = len;
+    while end > from {
+        let start = end.saturating_sub(part.len() as u64).max(from);
+        let read = &mut part[..(end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(read)?;
+        if let Some(i) = read.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + i as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(from)
 }
 
 /// An error at a file; a full disk may be freed, a missing permission stays missing.
@@ -230,6 +259,48 @@ mod tests {
         assert_eq!(first["ts"], "2024-01-01T00:00:00Z");
         assert_eq!(first["symbol"], "S0");
         assert_eq!(first["_seq"], 0);
+    }
+
+    #[tokio::test]
+    async fn behind_a_source_that_cannot_be_read_again_every_whole_line_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path();
+        let sink = plan("rows.jsonl", base).unwrap().sink;
+        let live = |start: u64, resumed: bool, restored: Vec<(usize, Value)>| SinkContext {
+            resumed,
+            replayable: false,
+            ..context(base, start, restored)
+        };
+        let read = || std::fs::read_to_string(base.join("rows.jsonl")).unwrap();
+        // Killed in the middle of a line, before anything was committed.
+        let mut writer = sink.open(live(0, false, Vec::new())).await.unwrap();
+        writer.write(rows(0..5)).await.unwrap();
+        writer.flush(i64::MAX).await.unwrap();
+        drop(writer);
+        let five = read();
+        std::fs::write(base.join("rows.jsonl"), format!("{five}{{\"ts\":")).unwrap();
+        let mut writer = sink.open(live(0, true, Vec::new())).await.unwrap();
+        writer.write(rows(10..12)).await.unwrap();
+        let remembered = writer.checkpoint(1).await.unwrap();
+        writer.write(rows(12..15)).await.unwrap();
+        writer.flush(i64::MAX).await.unwrap();
+        drop(writer);
+        let ten = read();
+        assert!(ten.starts_with(&five) && ten.lines().count() == 10, "{ten}");
+        // Killed behind a checkpoint.
+        let mut writer = sink.open(live(1, true, vec![(0, remembered.clone())])).await.unwrap();
+        writer.write(rows(20..21)).await.unwrap();
+        writer.close().await.unwrap();
+        drop(writer);
+        assert!(read().starts_with(&ten) && read().lines().count() == 11);
+        // What can be read again is cut, as ever; a run that begins from nothing begins the file again.
+        let mut writer = sink.open(context(base, 1, vec![(0, remembered)])).await.unwrap();
+        writer.close().await.unwrap();
+        drop(writer);
+        assert_eq!(read().lines().count(), 7);
+        let mut writer = sink.open(live(0, false, Vec::new())).await.unwrap();
+        writer.close().await.unwrap();
+        assert_eq!(read(), "");
     }
 
     #[tokio::test]

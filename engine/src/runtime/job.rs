@@ -213,7 +213,15 @@ pub async fn begin(
 ) -> Result<Start, JobError> {
     let Some(store) = store else {
         let now = (clock.now_ns() / 1_000_000).max(1) as u64;
-        return Ok(Start { generation: now, run: now, fresh: true, checkpoint: 0, epoch: 1, manifest: None });
+        return Ok(Start {
+            generation: now,
+            run: now,
+            fresh: true,
+            resumed: false,
+            checkpoint: 0,
+            epoch: 1,
+            manifest: None,
+        });
     };
     let storage = |e: CheckpointError| JobError::Checkpoint(e.to_string());
     loop {
@@ -252,6 +260,7 @@ pub async fn begin(
         let generation = now_ms.max(last.as_ref().map_or(0, |m| m.generation) + 1);
         // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
         let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
+        let resumed = chosen.is_some();
         let run = chosen.as_ref().map_or(generation, |m| m.run);
         let mut mark = chosen.clone().unwrap_or_else(|| Manifest {
             id,
@@ -276,7 +285,15 @@ pub async fn begin(
         mark.graph = crate::plan::describe(plan);
         match store.commit(&mark).await {
             Ok(()) => {
-                return Ok(Start { generation, run, fresh, checkpoint, epoch: id + 1, manifest: Some(mark) });
+                return Ok(Start {
+                    generation,
+                    run,
+                    fresh,
+                    resumed,
+                    checkpoint,
+                    epoch: id + 1,
+                    manifest: Some(mark),
+                });
             }
             // An older run committed in between: look again.
             Err(CheckpointError::Fenced { .. }) => continue,
