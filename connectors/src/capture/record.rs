@@ -250,13 +250,17 @@ impl FileReader {
         let mut plain = Vec::new();
         let unpacked = zstd::Decoder::new(packed.as_ref())
             .and_then(|decoder| unpack(std::io::Read::take(decoder, BLOCK_MAX), &mut plain));
-        match (size, unpacked) {
-            (Ok(_), Ok(())) => Block::Whole(plain.into()),
-            (Err(_), _) => Block::Torn(plain.into(), format!("it is torn, {left} bytes before its end")),
-            (_, Err(e)) => {
-                Block::Torn(plain.into(), format!("it is damaged ({e}), {left} bytes before its end"))
-            }
+        let reason = match (size, unpacked) {
+            (Ok(_), Ok(())) => return Block::Whole(plain.into()),
+            (Err(_), _) => format!("it is torn, {left} bytes before its end"),
+            (_, Err(e)) => format!("it is damaged ({e}), {left} bytes before its end"),
+        };
+        // Again, byte by byte: a damaged part takes along what was unpacked in the same step.
+        plain.clear();
+        if let Ok(decoder) = zstd::Decoder::with_buffer(OneByOne(&packed)) {
+            let _ = unpack(std::io::Read::take(decoder, BLOCK_MAX), &mut plain);
         }
+        Block::Torn(plain.into(), reason)
     }
 
     /// The frames of the next block; `None` at the end, an error where the file is torn or damaged, after which
@@ -289,6 +293,26 @@ enum Block {
     /// What there is of it, and what is wrong.
     Torn(Bytes, String),
     End,
+}
+
+/// Bytes that come one at a time.
+struct OneByOne<'a>(&'a [u8]);
+
+impl std::io::Read for OneByOne<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let n = into.len().min(1);
+        std::io::Read::read(&mut self.0, &mut into[..n])
+    }
+}
+
+impl std::io::BufRead for OneByOne<'_> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        Ok(&self.0[..self.0.len().min(1)])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.0 = &self.0[n.min(self.0.len())..];
+    }
 }
 
 /// Reads all there is, also where it ends in an error.
@@ -397,6 +421,8 @@ mod tests {
                 }
                 let (got, _) = read(&bad);
                 assert_eq!(got, frames()[..got.len()], "byte {at}");
+                let before = ends.iter().rev().find(|(end, _)| *end <= at).unwrap().1;
+                assert!(got.len() >= before, "byte {at}: {} of {before}", got.len());
             }
         }
     }

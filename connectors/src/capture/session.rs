@@ -40,7 +40,7 @@ pub async fn sessions(capture: &Capture, files: Range<usize>) -> Vec<Session> {
     for i in files {
         let file = &capture.files[i];
         let same = |s: &Session| Some(s.header.session_ns) == file.session_ns();
-        if let Some(session) = sessions.last_mut().filter(|s| !file.begins_run() || same(s)) {
+        if let Some(session) = sessions.last_mut().filter(|s| same(s)) {
             session.files.end = i + 1;
             continue;
         }

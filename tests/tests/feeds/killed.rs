@@ -190,3 +190,42 @@ fn with_a_capture_a_killed_job_goes_on_exactly_once() {
         assert!(replayed.len() - live.len() <= 1, "seed {seed}");
     }
 }
+
+#[test]
+fn plan_and_validate_say_which_promise_each_sink_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let output = |args: &[&str]| {
+        let output = tidemill(folder, args).output().unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let address = "127.0.0.1:1".parse().unwrap();
+    let hint =
+        "source `trades` cannot be read again; set `connection: {capture: FOLDER}` there to change that";
+    // An object store may lose the last seconds of a capture.
+    let cases = [("{}", false), ("{ capture: captures }", true), ("{ capture: \"s3://b/captures\" }", false)];
+    for (connection, exactly_once) in cases {
+        std::fs::write(folder.join("graph.yaml"), graph(&address, connection)).unwrap();
+        let json: Value = serde_json::from_str(&output(&["plan", "graph.yaml", "--format", "json"])).unwrap();
+        let nodes = json["nodes"].as_array().unwrap();
+        let sinks: Vec<&Value> = nodes.iter().filter(|node| node["role"] == "sink").collect();
+        assert_eq!(sinks.len(), 2);
+        for sink in sinks {
+            let expected = match exactly_once {
+                true => serde_json::json!({"guarantee": "exactly_once", "unreplayable_sources": []}),
+                false => {
+                    serde_json::json!({"guarantee": "at_least_once", "unreplayable_sources": ["trades"]})
+                }
+            };
+            assert_eq!(sink["promise"], expected, "{connection}");
+        }
+        let (text, valid) = (output(&["plan", "graph.yaml"]), output(&["validate", "graph.yaml"]));
+        let mermaid = output(&["plan", "graph.yaml", "--format", "mermaid"]);
+        let times = if exactly_once { 0 } else { 2 };
+        assert_eq!(text.matches(hint).count(), times, "{text}");
+        assert_eq!(valid.matches(hint).count(), times, "{valid}");
+        let word = if exactly_once { "exactly once" } else { "at least once" };
+        assert_eq!((text.matches(word).count(), mermaid.matches(word).count()), (2, 2), "{text}{mermaid}");
+    }
+}

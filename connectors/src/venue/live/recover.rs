@@ -131,17 +131,22 @@ impl Recovery {
         let fatal = |e: String| ConnectorError::Fatal(format!("source `{}`: {e}", feed.node));
         self.sync(feed).await.map_err(ConnectorError::Transient)?;
         let watch = cx.clock.start();
-        let (mut end, mut frames) = (None, 0);
+        let (mut end, mut frames): (Option<End>, u64) = (None, 0);
         for (i, session) in self.sessions.iter().enumerate() {
             let known = if i == 0 { self.known } else { 0 };
             let Header { session_ns, state, open, rows: first, .. } = &session.header;
+            let next = match &end {
+                Some(End { rows, .. }) => *rows,
+                None if known == 0 => rows,
+                None => *first,
+            };
             let mut reading = Reading {
                 feed,
                 cx,
                 writer: &mut *writer,
                 counts: &mut *counts,
                 protocol: machine(feed, state).map_err(fatal)?,
-                numbering: Numbering { next: if i == 0 && known == 0 { rows } else { *first } },
+                numbering: Numbering { next },
                 open: open.iter().copied().collect(),
                 at: Cut { session_ns: *session_ns, frames: 0 },
                 out: Output::default(),
