@@ -75,7 +75,7 @@ impl SourceKind for Looping {
             _ => Partitions::Many { keyed_by: params.keyed.then(|| vec!["symbol".to_owned()]) },
         };
         let source = Arc::new(LoopingSource { columns: columns.clone(), params });
-        Ok(SourcePlan { columns, partitions, bounded: true, source })
+        Ok(SourcePlan { columns, partitions, bounded: true, replayable: true, source })
     }
 }
 

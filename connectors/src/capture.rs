@@ -22,6 +22,7 @@ pub mod info;
 pub mod reader;
 pub mod record;
 pub mod serve;
+pub mod session;
 pub mod writer;
 
 /// The raw frames of a capture as rows, before anything looks into them.
@@ -58,7 +59,7 @@ impl SourceKind for Capture {
 }
 
 /// A protocol that understands nothing: every frame is a row.
-struct Raw {
+pub(crate) struct Raw {
     schema: SchemaRef,
     ts: Vec<i64>,
     connection: UInt64Builder,
@@ -74,7 +75,7 @@ struct Raw {
 const URLS_MAX: usize = 4096;
 
 impl Raw {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let fields = vec![
             Field::new(row::TS, row::ts_type(), false),
             Field::new("received_at", row::ts_type(), false),

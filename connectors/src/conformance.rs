@@ -36,11 +36,22 @@ pub struct Drive {
     pub pause: Duration,
     /// The run is stopped once a partition has given as many rows.
     pub rows_max: usize,
+    /// The run that the start belongs to.
+    pub run: u64,
+    /// The start.
+    pub generation: u64,
 }
 
 impl Default for Drive {
     fn default() -> Self {
-        Self { chunk_rows: 8192, restored: BTreeMap::new(), pause: Duration::ZERO, rows_max: usize::MAX }
+        Self {
+            chunk_rows: 8192,
+            restored: BTreeMap::new(),
+            pause: Duration::ZERO,
+            rows_max: usize::MAX,
+            run: 0,
+            generation: 0,
+        }
     }
 }
 
@@ -97,6 +108,9 @@ fn context(drive: &Drive) -> (SourceContext, mpsc::UnboundedReceiver<SourceEvent
         events,
         wake: Arc::new(|| ()),
         counts: Default::default(),
+        run: drive.run,
+        generation: drive.generation,
+        log: Default::default(),
     };
     (cx, seen)
 }

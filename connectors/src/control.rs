@@ -95,6 +95,7 @@ impl SourceKind for Control {
             columns: columns(),
             partitions: Partitions::Single,
             bounded: false,
+            replayable: true,
             source: Arc::new(ControlSource {
                 file: file(path, &cx.base, &cx.job, &cx.node),
                 heartbeat: params.heartbeat,

@@ -90,7 +90,13 @@ impl SourceKind for Csv {
                     unit: params.time_unit,
                 });
                 let source = Arc::new(RecordFiles { files: files.into(), format });
-                Ok(SourcePlan { columns, partitions: Partitions::Single, bounded: true, source })
+                Ok(SourcePlan {
+                    columns,
+                    partitions: Partitions::Single,
+                    bounded: true,
+                    replayable: true,
+                    source,
+                })
             }
             (found, _) => {
                 problems.extend(found.err().map(|reason| Problem::new("url", reason)));

@@ -60,7 +60,13 @@ impl SourceKind for Jsonl {
             (Ok(files), Some(columns)) => {
                 let format = Arc::new(Lines { columns: columns.clone(), unit: params.time_unit });
                 let source = Arc::new(RecordFiles { files: files.into(), format });
-                Ok(SourcePlan { columns, partitions: Partitions::Single, bounded: true, source })
+                Ok(SourcePlan {
+                    columns,
+                    partitions: Partitions::Single,
+                    bounded: true,
+                    replayable: true,
+                    source,
+                })
             }
             (found, _) => {
                 problems.extend(found.err().map(|reason| Problem::new("url", reason)));

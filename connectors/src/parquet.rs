@@ -166,7 +166,13 @@ impl SourceKind for Parquet {
             inputs.sort_by_key(|i| i.first_ts);
         }
         let source = Arc::new(ParquetSource { inputs: inputs.into(), layout });
-        Ok(SourcePlan { columns: schema, partitions: Partitions::Single, bounded: true, source })
+        Ok(SourcePlan {
+            columns: schema,
+            partitions: Partitions::Single,
+            bounded: true,
+            replayable: true,
+            source,
+        })
     }
 }
 

@@ -247,7 +247,13 @@ impl SourceKind for SimMarket {
             pace,
             columns: columns.clone(),
         };
-        Ok(SourcePlan { columns, partitions: Partitions::Single, bounded, source: Arc::new(source) })
+        Ok(SourcePlan {
+            columns,
+            partitions: Partitions::Single,
+            bounded,
+            replayable: true,
+            source: Arc::new(source),
+        })
     }
 }
 

@@ -77,6 +77,9 @@ pub struct SourcePlan {
     pub partitions: Partitions,
     /// Whether it ends by itself.
     pub bounded: bool,
+    /// Whether it can be read again from a checkpoint's position and then gives the same rows. A
+    /// crash costs the others what lies between the checkpoint and the crash, so sinks keep it.
+    pub replayable: bool,
     /// What reads it.
     pub source: Arc<dyn Source>,
 }

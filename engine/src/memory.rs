@@ -37,6 +37,7 @@ impl MemorySource {
             columns,
             partitions: if many { Partitions::Many { keyed_by: None } } else { Partitions::Single },
             bounded: !endless,
+            replayable: true,
             source: Arc::new(Self { partitions, endless }),
         }
     }

@@ -38,6 +38,19 @@ impl Plan {
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
     }
+
+    /// The sources whose rows reach node `id` and that cannot be read again from a checkpoint, in order.
+    pub fn unreplayable(&self, id: usize) -> Vec<&Node> {
+        let mut reached = vec![false; self.nodes.len()];
+        let mut open = vec![id];
+        while let Some(node) = open.pop().and_then(|id| self.nodes.get(id)) {
+            if !std::mem::replace(&mut reached[node.id], true) {
+                open.extend(node.inputs.iter().map(|edge| edge.from));
+            }
+        }
+        let lost = |node: &&Node| matches!(&node.body, Body::Source { plan, .. } if !plan.replayable);
+        self.nodes.iter().filter(|node| reached[node.id]).filter(lost).collect()
+    }
 }
 
 /// One source, operator or sink.

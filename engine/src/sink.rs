@@ -21,6 +21,16 @@ pub enum Delivery {
     Ordered,
 }
 
+/// What a sink promises of a row when the job is killed and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guarantee {
+    /// Readers find it once.
+    ExactlyOnce,
+    /// Readers find it, perhaps more than once.
+    AtLeastOnce,
+}
+
 /// How rows are spread over writers.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,6 +45,11 @@ pub enum Placement {
 /// A sink, ready to be opened by each of its shards.
 #[async_trait]
 pub trait Sink: Send + Sync {
+    /// What it promises of rows that come again after a restart, as long as the sources can be read again.
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
     /// Opens one shard. It fences older writers of the same shard, and puts what they left
     /// half-done right, before it returns.
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;
@@ -58,6 +73,11 @@ pub struct SinkContext {
     pub run: u64,
     /// Whether the run has committed no checkpoint yet (it may have been started more than once).
     pub fresh: bool,
+    /// Whether this start goes on with a run that an earlier start began, even one that committed nothing.
+    pub resumed: bool,
+    /// Whether every source that feeds the sink can be read again from the checkpoint. Where not, what the
+    /// sink wrote behind the checkpoint stays: nothing will bring it again, and what comes is new.
+    pub replayable: bool,
     /// Id of the checkpoint this run starts from; 0 where it starts from none.
     pub start_checkpoint: u64,
     /// Rows' schema, system columns first.

@@ -5,8 +5,8 @@
 //! partition's watermark, applies the late-row policy and remembers positions in checkpoints.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -94,7 +94,25 @@ pub struct SourceContext {
     pub wake: Arc<dyn Fn() + Send + Sync>,
     /// What the source counts beside its rows, shown in the run's summary and metrics.
     pub counts: Counts,
+    /// The run that this start belongs to (0: unknown). Starts that go on from one another's checkpoints
+    /// share it; one that begins from nothing has its own.
+    pub run: u64,
+    /// This start, larger than those of the run before it.
+    pub generation: u64,
+    /// A log of the source's own that checkpoints depend on, set before its first chunk.
+    pub log: SourceLog,
 }
+
+/// A log that a source keeps of what it reads, because it cannot read it again.
+#[async_trait]
+pub trait DurableLog: Send + Sync {
+    /// Makes everything that was sent in chunks so far survive a power cut. A checkpoint is acknowledged
+    /// when this has returned.
+    async fn sync(&self) -> Result<(), ConnectorError>;
+}
+
+/// Where a source leaves its log for the engine.
+pub type SourceLog = Arc<OnceLock<Arc<dyn DurableLog>>>;
 
 /// A source instance's word to its worker.
 pub enum SourceEvent {

@@ -13,7 +13,7 @@ use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, Stre
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::duration::Span;
 use tidemill_engine::problem::Problem;
-use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+use tidemill_engine::sink::{Delivery, FlushPolicy, Guarantee, Placement, Sink, SinkContext, SinkWriter};
 
 use crate::broker::command::Columns;
 use crate::broker::desk::{Desk, DeskOptions};
@@ -167,6 +167,11 @@ struct AlpacaSink {
 
 #[async_trait]
 impl Sink for AlpacaSink {
+    /// An order is journaled under its name before it is sent, and sent once.
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let client = Client::new(&self.access, self.params.timeout.std(), cx.clock.clone())
             .map_err(ConnectorError::Fatal)?;

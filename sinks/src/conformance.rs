@@ -89,6 +89,8 @@ pub fn context(base: &Path, start_checkpoint: u64, restored: Vec<(usize, Value)>
         generation: 1,
         run: 1,
         fresh: start_checkpoint == 0,
+        resumed: start_checkpoint > 0,
+        replayable: true,
         start_checkpoint,
         schema: schema(),
         restored,

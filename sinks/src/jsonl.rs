@@ -1,9 +1,10 @@
 //! Rows as lines of JSON in one local file, exactly once.
 //!
 //! A checkpoint remembers the file: its path, its length after an fsync, and a hash of its first bytes. A run that goes on
-//! from it cuts the file back to that length, and replay writes the same lines again. Nothing else is ever cut: a file that
-//! the sink does not remember is another's, and `existing` says what becomes of it. One writer, in the order of time.
-//! Memory: the lines since the last flush, at most [`BUFFER_MAX`] bytes.
+//! from it cuts the file back to that length, and replay writes the same lines again. Where a source that feeds it cannot be
+//! read again, nothing would bring the lines behind the checkpoint a second time: they stay, and the file goes on after its last
+//! whole line. Nothing else is ever cut: a file that the sink does not remember is another's, and `existing` says what becomes
+//! of it. One writer, in the order of time. Memory: the lines since the last flush, at most [`BUFFER_MAX`] bytes.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -19,7 +20,7 @@ use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, Stre
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::json::{EncodeOptions, Encoder};
 use tidemill_engine::problem::Problem;
-use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+use tidemill_engine::sink::{Delivery, FlushPolicy, Guarantee, Placement, Sink, SinkContext, SinkWriter};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of lines that wait for a flush.
@@ -30,8 +31,10 @@ const HEAD_MAX: usize = 4096;
 /// Rows as lines of JSON in one local file.
 ///
 /// Times are RFC 3339. Lines are in the order of time, each exactly once: a run that goes on from a
-/// checkpoint cuts the file back to what the checkpoint knew. A run that begins from nothing starts the
-/// file over if this sink wrote it in an earlier run; with any other file that is there it does what `existing` says.
+/// checkpoint cuts the file back to what the checkpoint knew, unless a source that feeds it cannot be read again
+/// (`tidemill plan` says so): then lines behind the checkpoint stay, at least once across a crash. A run that begins from
+/// nothing starts the file over if this sink wrote it in an earlier run; with any other file that is there it does what
+/// `existing` says.
 ///
 /// ```yaml
 /// sinks:
@@ -136,8 +139,8 @@ impl Remembered {
 }
 
 impl JsonlSink {
-    /// How many bytes of the file that was found are this sink's to keep.
-    fn keeps(&self, cx: &SinkContext, found: u64, head: &[u8]) -> Result<u64, ConnectorError> {
+    /// How many bytes of the file that was found are this sink's to keep, and whether the checkpoint remembers them.
+    fn keeps(&self, cx: &SinkContext, found: u64, head: &[u8]) -> Result<(u64, bool), ConnectorError> {
         let path = self.path.display();
         let unreadable = |e| {
             ConnectorError::fatal(format!("what the checkpoint remembers of `{path}` is not readable"), e)
@@ -157,16 +160,16 @@ impl JsonlSink {
                      another path"
                 )));
             }
-            return Ok(known.bytes);
+            return Ok((known.bytes, true));
         }
         // A run that begins from nothing starts over what an earlier one of this sink wrote, and nothing else.
         let earlier = Remembered::of(&cx.former, &self.target).map_err(unreadable)?;
         let own =
             earlier.is_some_and(|e| e.head.is_some() && e.bytes > 0 && found >= e.bytes && e.is_of(head));
         match self.existing {
-            _ if found == 0 || own => Ok(0),
-            Existing::Replace => Ok(0),
-            Existing::Append => Ok(found),
+            _ if found == 0 || own => Ok((0, false)),
+            Existing::Replace => Ok((0, false)),
+            Existing::Append => Ok((found, false)),
             Existing::Fail => Err(ConnectorError::Fatal(format!(
                 "`{path}` is there already ({found} bytes), and sink `{}` does not remember having written it: set `existing: append` \
                  to write behind it, `existing: replace` to remove what it holds, or name another path",
@@ -178,6 +181,10 @@ impl JsonlSink {
 
 #[async_trait]
 impl Sink for JsonlSink {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let path = self.path.clone();
         let fail = |e: std::io::Error| failed(&path, &e);
@@ -211,7 +218,11 @@ impl Sink for JsonlSink {
         if found > 0 {
             (&file).take(HEAD_MAX as u64).read_to_end(&mut head).map_err(fail)?;
         }
-        let bytes = self.keeps(&cx, found, &head)?;
+        let (mut bytes, remembered) = self.keeps(&cx, found, &head)?;
+        // Lines behind the checkpoint that nothing will write again stay; a torn last line goes.
+        if remembered && !cx.replayable && cx.resumed {
+            bytes = whole_lines(&path, bytes, found).map_err(fail)?;
+        }
         head.truncate(bytes.min(HEAD_MAX as u64) as usize);
         let options = EncodeOptions { origin: self.origin, lines: true };
         Ok(Box::new(Writer {
@@ -225,6 +236,24 @@ impl Sink for JsonlSink {
             encoder: Encoder::new(cx.schema, options),
         }))
     }
+}
+
+/// Length of the file at `path` up to the end of its last whole line; at least `from`, where a line ends.
+fn whole_lines(path: &std::path::Path, from: u64, len: u64) -> std::io::Result<u64> {
+    let mut file = File::open(path)?;
+    let mut part = vec![0; 64 << 10];
+    let mut end = len;
+    while end > from {
+        let start = end.saturating_sub(part.len() as u64).max(from);
+        let read = &mut part[..(end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(read)?;
+        if let Some(i) = read.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + i as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(from)
 }
 
 /// An error at a file; a full disk may be freed, a missing permission stays missing.
@@ -379,6 +408,50 @@ mod tests {
         // Checkpoints of older versions remember the length only.
         let (old, _) = over(&replaced, Existing::Fail, 3, Some(json!({"bytes": 0})), None).await.unwrap();
         assert_eq!(old, replaced);
+    }
+
+    #[tokio::test]
+    async fn behind_a_source_that_cannot_be_read_again_every_whole_line_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path();
+        let sink = plan("rows.jsonl", base).unwrap().sink;
+        let live = |start: u64, resumed: bool, restored: Vec<(usize, Value)>| SinkContext {
+            resumed,
+            replayable: false,
+            ..context(base, start, restored)
+        };
+        let read = || std::fs::read_to_string(base.join("rows.jsonl")).unwrap();
+        // Killed in the middle of a line, behind the checkpoint that every run takes before its first row.
+        let mut writer = sink.open(live(0, false, Vec::new())).await.unwrap();
+        let begun = writer.checkpoint(1).await.unwrap();
+        writer.write(rows(0..5)).await.unwrap();
+        writer.flush(i64::MAX).await.unwrap();
+        drop(writer);
+        let five = read();
+        std::fs::write(base.join("rows.jsonl"), format!("{five}{{\"ts\":")).unwrap();
+        let mut writer = sink.open(live(1, true, vec![(0, begun)])).await.unwrap();
+        writer.write(rows(10..12)).await.unwrap();
+        let remembered = writer.checkpoint(2).await.unwrap();
+        writer.write(rows(12..15)).await.unwrap();
+        writer.flush(i64::MAX).await.unwrap();
+        drop(writer);
+        let ten = read();
+        assert!(ten.starts_with(&five) && ten.lines().count() == 10, "{ten}");
+        // Killed behind a checkpoint.
+        let mut writer = sink.open(live(2, true, vec![(0, remembered.clone())])).await.unwrap();
+        writer.write(rows(20..21)).await.unwrap();
+        writer.close().await.unwrap();
+        drop(writer);
+        assert!(read().starts_with(&ten) && read().lines().count() == 11);
+        // What can be read again is cut, as ever; a run that begins from nothing begins the file again.
+        let mut writer = sink.open(context(base, 2, vec![(0, remembered.clone())])).await.unwrap();
+        writer.close().await.unwrap();
+        drop(writer);
+        assert_eq!(read().lines().count(), 7);
+        let fresh = SinkContext { former: vec![(0, remembered)], ..live(0, false, Vec::new()) };
+        let mut writer = sink.open(fresh).await.unwrap();
+        writer.close().await.unwrap();
+        assert_eq!(read(), "");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, Stre
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::duration::Span;
 use tidemill_engine::problem::Problem;
-use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+use tidemill_engine::sink::{Delivery, FlushPolicy, Guarantee, Placement, Sink, SinkContext, SinkWriter};
 
 mod at_least_once;
 mod avro;
@@ -302,6 +302,10 @@ struct KafkaSink {
 
 #[async_trait]
 impl Sink for KafkaSink {
+    fn guarantee(&self) -> Guarantee {
+        if self.exactly_once { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce }
+    }
+
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let Target { connection, topic, .. } = &self.target;
         if admin::topic_partitions(connection, topic).await?.is_none() {

@@ -11,6 +11,9 @@
 //! Rows of this sink that `tidemill archive compact` has merged are found in the dataset's log: see
 //! [`compacted`].
 //!
+//! Where a source that feeds the sink cannot be read again, files behind the checkpoint stay: they are
+//! whole, and nothing would bring their rows a second time.
+//!
 //! Rows within a file are in order of time. Memory: one row group per open partition folder, plus
 //! one upload part of each file not yet complete.
 
@@ -26,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, StreamInfo};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::problem::Problem;
-use tidemill_engine::sink::{Delivery, FlushPolicy, Placement, Sink, SinkContext, SinkWriter};
+use tidemill_engine::sink::{Delivery, FlushPolicy, Guarantee, Placement, Sink, SinkContext, SinkWriter};
 use tidemill_engine::storage::{self, Location};
 
 mod compacted;
@@ -42,7 +45,8 @@ use name::FileName;
 /// Files appear when a checkpoint is taken, whole, below one folder, local or in an object store;
 /// with `partition_by` in Hive folders (`date=2013-10-07/symbol=SPY/`). `date` is the UTC date of `ts`
 /// where the stream has no such column. Rows keep `_src` and `_seq`, their origin. What a crashed run
-/// left is removed at the next start. A run that begins from nothing where an earlier run of this job
+/// left is removed at the next start, unless a source that feeds the sink cannot be read again (`tidemill plan` says
+/// so): then it stays, at least once across a crash. A run that begins from nothing where an earlier run of this job
 /// and sink left files does what `existing` says. Uploads that a crash left incomplete in an object store are never visible; let
 /// a lifecycle rule of the bucket clear them.
 ///
@@ -173,6 +177,10 @@ struct ParquetSink {
 
 #[async_trait]
 impl Sink for ParquetSink {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let location =
             storage::open(&self.url, &cx.base).map_err(|e| ConnectorError::fatal("the archive", e))?;
@@ -219,7 +227,10 @@ async fn remove_leftovers(
         if of_another {
             earlier.push(meta.location);
         } else if file.after >= cx.start_checkpoint && file.generation < cx.generation {
-            leftovers.push(meta.location);
+            // They are whole, and where a source cannot be read again nothing will bring their rows once more.
+            if cx.replayable {
+                leftovers.push(meta.location);
+            }
         }
     }
     let merged = compacted::find(location, cx).await?;

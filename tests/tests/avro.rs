@@ -62,6 +62,9 @@ async fn read(with: Value, chunk_rows: usize) -> Result<Read, ConnectorError> {
         events: events_in,
         wake: Arc::new(|| {}),
         counts: Default::default(),
+        run: 0,
+        generation: 0,
+        log: Default::default(),
     };
     let done = tokio::spawn(async move { plan.source.run(cx).await });
     let mut queues: Vec<mpsc::Receiver<Chunk>> = Vec::new();
@@ -261,6 +264,8 @@ async fn open(with: &Value, job: &str, generation: u64) -> Result<Box<dyn SinkWr
         generation,
         run: 1,
         fresh: generation == 1,
+        resumed: generation != 1,
+        replayable: true,
         start_checkpoint: 0,
         schema: orders().schema,
         restored: vec![],

@@ -33,6 +33,8 @@ use tidemill_tests::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+#[path = "feeds/killed.rs"]
+mod killed;
 #[path = "feeds/rebuild.rs"]
 mod rebuild;
 #[path = "feeds/served.rs"]

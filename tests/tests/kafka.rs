@@ -91,6 +91,9 @@ async fn read_as(with: Value, restored: BTreeMap<u32, Value>, instance: usize, i
         events: events_in,
         wake: Arc::new(|| {}),
         counts: Default::default(),
+        run: 0,
+        generation: 0,
+        log: Default::default(),
     };
     let done = tokio::spawn(async move { plan.source.run(cx).await });
     Reading { events, stop, committed, done, ended: Vec::new() }
@@ -208,6 +211,8 @@ async fn open_run(
         generation,
         run,
         fresh: generation == run,
+        resumed: generation != run,
+        replayable: true,
         start_checkpoint: u64::from(!restored.is_empty()),
         schema: signal_info().schema,
         restored,

@@ -157,6 +157,9 @@ async fn record(
         events,
         wake: Arc::new(|| ()),
         counts: Counts::default(),
+        run: 0,
+        generation: 0,
+        log: Default::default(),
     };
     let source = plan.source.clone();
     let reading = tokio::spawn(async move { source.run(context).await });

@@ -27,10 +27,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut problems, mut bad) = (0, 0);
     for graph in &args.graphs {
         match load(graph, &args.vars, &registry)? {
-            Ok((spec, _)) => {
+            Ok((spec, plan)) => {
                 let counts = [Role::Source, Role::Operator, Role::Sink]
                     .map(|role| render::count(spec.with_role(role).count(), role.noun()));
                 writeln!(out, "ok: {}: {}", spec.dataflow, counts.join(", "))?;
+                for node in &plan.nodes {
+                    let limit = render::plan::promise(&plan, node).and_then(|promise| promise.limit());
+                    if let Some(limit) = limit {
+                        writeln!(out, "note: sink `{}` is at least once across a crash: {limit}", node.name)?;
+                    }
+                }
             }
             Err(errors) => {
                 if bad > 0 {

@@ -10,7 +10,7 @@ use tidemill_engine::plan::{Body, Edge, Exchange, Node, Order, Plan, Port};
 use tidemill_engine::registry::Role;
 use tidemill_engine::row;
 use tidemill_engine::schema::type_name;
-use tidemill_engine::sink::{Delivery, Placement};
+use tidemill_engine::sink::{Delivery, Guarantee, Placement};
 
 /// For a reader at a terminal.
 pub fn text(plan: &Plan, colours: bool) -> String {
@@ -36,6 +36,7 @@ pub fn text(plan: &Plan, colours: bool) -> String {
             lines.push(("order", order(&node.order)));
         }
         lines.push(("runs", parallelism(node)));
+        lines.extend(promise(plan, node).map(|promise| ("promise", promise.text())));
         if node.with.as_object().is_some_and(|with| !with.is_empty()) {
             lines.push(("with", flow(&node.with)));
         }
@@ -52,7 +53,9 @@ pub fn text(plan: &Plan, colours: bool) -> String {
 pub fn mermaid(plan: &Plan) -> String {
     let mut out = String::from("flowchart LR\n");
     for node in &plan.nodes {
-        let label = format!("\"{}<br/><small>{}</small>\"", node.name, node.kind);
+        let promise = promise(plan, node).map(|p| format!("<br/><small>{}</small>", p.word()));
+        let label =
+            format!("\"{}<br/><small>{}</small>{}\"", node.name, node.kind, promise.unwrap_or_default());
         let shape = match node.role {
             Role::Source => format!("([{label}])"),
             Role::Operator => format!("[{label}]"),
@@ -113,6 +116,7 @@ fn node_json(plan: &Plan, node: &Node) -> Value {
     match &node.body {
         Body::Source { plan, options, .. } => {
             out["bounded"] = plan.bounded.into();
+            out["replayable"] = plan.replayable.into();
             out["event_time"] = options.event_time.clone().into();
         }
         Body::Operator { plan, delivery } => {
@@ -124,7 +128,57 @@ fn node_json(plan: &Plan, node: &Node) -> Value {
         }
         Body::Sink { plan } => out["delivery"] = json!(plan.delivery),
     }
+    if let Some(promise) = promise(plan, node) {
+        out["promise"] = json!({"guarantee": promise.guarantee(), "unreplayable_sources": promise.sources});
+    }
     out
+}
+
+/// What readers of a sink can rely on when the job is killed and goes on.
+pub struct Promise<'a> {
+    sink: Guarantee,
+    /// Sources that feed the sink and cannot be read again.
+    pub sources: Vec<&'a str>,
+}
+
+/// The promise of a sink; of no other node.
+pub fn promise<'a>(plan: &'a Plan, node: &Node) -> Option<Promise<'a>> {
+    let Body::Sink { plan: sink } = &node.body else { return None };
+    let sources = plan.unreplayable(node.id).into_iter().map(|source| source.name.as_str()).collect();
+    Some(Promise { sink: sink.sink.guarantee(), sources })
+}
+
+impl Promise<'_> {
+    fn guarantee(&self) -> Guarantee {
+        if self.sources.is_empty() { self.sink } else { Guarantee::AtLeastOnce }
+    }
+
+    fn word(&self) -> &'static str {
+        match self.guarantee() {
+            Guarantee::ExactlyOnce => "exactly once",
+            Guarantee::AtLeastOnce => "at least once",
+        }
+    }
+
+    /// What limits it, and how that is changed.
+    pub fn limit(&self) -> Option<String> {
+        let names: Vec<String> = self.sources.iter().map(|name| format!("`{name}`")).collect();
+        let noun = if names.len() == 1 { "source" } else { "sources" };
+        let limit = || {
+            format!(
+                "{noun} {} cannot be read again; set `connection: {{capture: FOLDER}}` there to change that",
+                names.join(", ")
+            )
+        };
+        (!names.is_empty()).then(limit)
+    }
+
+    fn text(&self) -> String {
+        match self.limit() {
+            Some(limit) => format!("{} across a crash: {limit}", self.word()),
+            None => self.word().into(),
+        }
+    }
 }
 
 fn stream(plan: &Plan, edge: &Edge) -> String {

@@ -143,6 +143,7 @@ impl SourceKind for AlpacaAccount {
             columns: reports::columns(),
             partitions: Partitions::Single,
             bounded: false,
+            replayable: true,
             source: Arc::new(AccountSource { access, folder, node: cx.node.clone(), params }),
         })
     }

@@ -281,6 +281,10 @@ impl Protocol for AlpacaFeed {
         }
     }
 
+    fn state_is_whole(&self) -> bool {
+        self.unanswered.values().all(|unanswered| *unanswered == 0)
+    }
+
     fn rows(&self) -> usize {
         match &self.rows {
             Rows::Trades(rows) => rows.len(),

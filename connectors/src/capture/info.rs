@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::reader::Capture;
+use super::session::{SessionReader, sessions};
 use crate::venue::frame::FrameKind;
 
 /// What a capture holds.
@@ -42,25 +43,12 @@ pub struct Info {
 pub async fn info(capture: &Capture) -> Result<Info, String> {
     let mut info = Info { feed: capture.feed.clone(), files: capture.files.len(), ..Info::default() };
     let mut connections: BTreeMap<u32, ()> = BTreeMap::new();
-    for (i, file) in capture.files.iter().enumerate() {
-        info.bytes += file.size;
-        info.runs += usize::from(file.begins_run());
-        let mut reader = match capture.file(i).await {
-            Ok(reader) => reader,
-            Err(reason) => {
-                info.torn.push(reason);
-                continue;
-            }
-        };
-        loop {
-            let frames = match reader.frames() {
-                Ok(Some(frames)) => frames,
-                Ok(None) => break,
-                Err(reason) => {
-                    info.torn.push(format!("{}: {reason}", file.path));
-                    break;
-                }
-            };
+    info.bytes = capture.files.iter().map(|file| file.size).sum();
+    let sessions = sessions(capture, 0..capture.files.len()).await;
+    for (i, session) in sessions.iter().enumerate() {
+        info.runs += usize::from(session.begins_run(i.checked_sub(1).map(|i| &sessions[i])));
+        let mut reader = SessionReader::new(capture, session);
+        while let Some(frames) = reader.next().await {
             for frame in frames {
                 connections.insert(frame.connection, ());
                 info.frame_bytes += frame.data.len() as u64;
@@ -75,6 +63,7 @@ pub async fn info(capture: &Capture) -> Result<Info, String> {
                 }
             }
         }
+        info.torn.append(&mut reader.torn);
     }
     info.connections = connections.len();
     Ok(info)

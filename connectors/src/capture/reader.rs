@@ -13,7 +13,7 @@ use super::record::{FileReader, Header};
 /// The ending of a capture's files.
 pub const ENDING: &str = ".frames.zst";
 /// Bytes from the start of a file in which its header is looked for first.
-const HEADER_BYTES: u64 = 1 << 20;
+const HEADER_BYTES: u64 = 64 << 10;
 
 /// A capture of one feed.
 pub struct Capture {
@@ -41,6 +41,16 @@ impl CaptureFile {
     /// Whether a run begins with it.
     pub fn begins_run(&self) -> bool {
         self.name.trim_end_matches(ENDING).ends_with("-00000")
+    }
+
+    /// Its number in its session.
+    pub fn number(&self) -> Option<u64> {
+        self.name.trim_end_matches(ENDING).rsplit_once('-')?.1.parse().ok()
+    }
+
+    /// The session that it belongs to, by its start.
+    pub fn session_ns(&self) -> Option<i64> {
+        self.name.trim_end_matches(ENDING).rsplit_once('-')?.0.parse().ok()
     }
 }
 
@@ -94,6 +104,11 @@ impl Capture {
                 ))
             }
         }
+    }
+
+    /// The capture of source `node` below `url`, if there is one.
+    pub async fn own(url: &str, base: &Path, node: &str) -> Result<Option<Self>, String> {
+        Ok(Self::list(url, base).await?.into_iter().find(|capture| capture.feed == node))
     }
 
     /// Opens a file.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::reader::Capture;
+use super::session::{SessionReader, sessions};
 use crate::venue::frame::{Frame, FrameKind};
 
 mod faults;
@@ -159,23 +160,13 @@ impl Drop for Server {
 /// All frames of a capture, in memory.
 pub async fn load(capture: &Capture) -> Result<Vec<Frame>, String> {
     let mut frames = Vec::new();
-    for i in 0..capture.files.len() {
-        let mut file = match capture.file(i).await {
-            Ok(file) => file,
-            Err(reason) => {
-                tracing::warn!("{reason}: the file is passed over");
-                continue;
-            }
-        };
-        loop {
-            match file.frames() {
-                Ok(Some(more)) => frames.extend(more),
-                Ok(None) => break,
-                Err(reason) => {
-                    tracing::warn!("{}: {reason}: what is behind is lost", capture.files[i].path);
-                    break;
-                }
-            }
+    for session in sessions(capture, 0..capture.files.len()).await {
+        let mut reader = SessionReader::new(capture, &session);
+        while let Some(more) = reader.next().await {
+            frames.extend(more);
+        }
+        for reason in &reader.torn {
+            tracing::warn!("{reason}: what is behind is lost");
         }
     }
     Ok(frames)

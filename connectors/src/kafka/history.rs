@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidemill_archive::read::{self, Choice};
 use tidemill_archive::{ArchiveError, Catalog, Dataset, FileEntry, Snapshot};
 use tidemill_engine::component::{PlanContext, Problems};
@@ -28,6 +28,7 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
 use tidemill_engine::schema::type_name;
+use tidemill_engine::source::Position;
 
 mod merge;
 

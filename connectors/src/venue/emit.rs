@@ -1,12 +1,15 @@
 //! From a protocol's rows and refused input to the engine's chunks: numbers, positions, sizes.
 //!
 //! `_seq` counts rows and refused input in the order of frames, so it doesn't depend on when rows are
-//! taken. A partition's position is `{"rows": n, "state": …}`: how many there were, and what the
-//! protocol goes on from; that of a replay has `input` in place of a state: which files it counts.
+//! taken. A partition's position is `{"rows": n, "state": …, "capture": …}`: how many there were, what the
+//! protocol goes on from, and how much of the feed's own log was read for that, where it keeps one. That of a replay has
+//! `input` in place of a state: which files it counts.
 
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use tidemill_engine::source::{Chunk, Position, Reject, Seqs};
+
+use crate::capture::record::Cut;
 
 /// Numbers the rows of one partition.
 #[derive(Debug)]
@@ -108,13 +111,36 @@ pub(crate) fn position(rows: u64, state: Value) -> Position {
     }
 }
 
-/// The number and the state in a position.
-pub(crate) fn restored(position: Option<&Position>) -> Result<(u64, Value), String> {
-    let Some(position) = position else { return Ok((0, Value::Null)) };
-    match position["rows"].as_u64() {
-        Some(rows) => Ok((rows, position["state"].clone())),
-        None => Err(format!("the checkpoint's position `{position}` is not one of a feed")),
+/// A position in a feed that keeps a log.
+pub(crate) fn logged(rows: u64, state: Value, cut: Option<Cut>) -> Position {
+    let mut position = position(rows, state);
+    if let Some(cut) = cut {
+        position["capture"] = json!(cut);
     }
+    position
+}
+
+/// What a position says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Restored {
+    /// Rows and refused input before it.
+    pub rows: u64,
+    /// What the protocol goes on from.
+    pub state: Value,
+    /// Where it is in the feed's own log.
+    pub cut: Option<Cut>,
+}
+
+/// Reads a position; none is the beginning.
+pub(crate) fn restored(position: Option<&Position>) -> Result<Restored, String> {
+    let Some(position) = position else { return Ok(Restored::default()) };
+    let other = || format!("the checkpoint's position `{position}` is not one of a feed");
+    let rows = position["rows"].as_u64().ok_or_else(other)?;
+    let cut = match &position["capture"] {
+        Value::Null => None,
+        cut => Some(serde_json::from_value(cut.clone()).map_err(|_| other())?),
+    };
+    Ok(Restored { rows, state: position["state"].clone(), cut })
 }
 
 #[cfg(test)]

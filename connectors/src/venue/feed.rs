@@ -2,7 +2,8 @@
 //!
 //! One partition: all frames of all connections, in the order in which this process took them. A row's
 //! `_seq` counts rows and refused input. Live, a checkpoint holds what the protocol must know to go
-//! on; what the venue sent while nobody listened is filled by protocols that can ask for it. A
+//! on; what the venue sent meanwhile is filled by protocols that can request it. With a capture on a local disk, a
+//! restart first reads what was received behind the checkpoint (`live/recover.rs`): the feed can be read again. A
 //! replay reads its capture from the beginning again and leaves out the rows that were there before.
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::duration::Span;
 use tidemill_engine::problem::Problem;
 use tidemill_engine::source::{Source, SourceContext};
+use tidemill_engine::storage;
 
 use super::protocol::{Endpoint, Protocol};
 use super::{live, replay};
@@ -40,7 +42,9 @@ pub struct FeedParams {
     /// A warning is given once when this machine's clock and the venue's are further apart.
     pub clock_skew_max: Span,
     /// Every frame is written here before anything looks into it: a path, or an `s3://`, `gs://` or `az://` URL. Below it
-    /// each source has a folder of its own.
+    /// each source has a folder of its own. In a folder (on this machine's disk, or a mounted one that outlives it) the
+    /// capture is the feed's log: after a crash it is read to its end, and the job goes on exactly once. An object store,
+    /// which may lose the last ten seconds, makes a record only.
     pub capture: Option<String>,
     /// The feed is read from this capture in place of the network, and ends with it.
     pub replay: Option<String>,
@@ -128,20 +132,30 @@ pub fn plan_feed(
     }
     let columns = make().schema();
     let bounded = params.replay.is_some();
+    let logged = params.capture.as_ref().is_some_and(|url| storage::local_path(url, &cx.base).is_some());
     let feed = Feed {
         make: Arc::new(make),
+        session: live::SESSION,
         params,
         job: cx.job.clone(),
         node: cx.node.clone(),
         base: cx.base.clone(),
     };
-    Ok(SourcePlan { columns, partitions: Partitions::Single, bounded, source: Arc::new(feed) })
+    Ok(SourcePlan {
+        columns,
+        partitions: Partitions::Single,
+        bounded,
+        replayable: bounded || logged,
+        source: Arc::new(feed),
+    })
 }
 
 /// A planned feed.
 pub(crate) struct Feed {
     pub make: Arc<dyn Fn() -> Box<dyn Protocol> + Send + Sync>,
     pub params: FeedParams,
+    /// When another session of its log begins.
+    pub session: live::SessionLimits,
     pub job: String,
     pub node: String,
     pub base: std::path::PathBuf,

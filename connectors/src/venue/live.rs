@@ -1,5 +1,6 @@
 //! The live driver: connections and requests become one ordered stream of frames, which goes to the
-//! capture, then to the protocol; what the protocol asks for is done.
+//! capture, then to the protocol; what the protocol asks for is done. A capture on a local disk is the feed's log:
+//! rows leave when their frames are in it, and a restart reads it first (`recover.rs`).
 //!
 //! Frames wait in one bounded queue. When the worker is behind, rows wait here, the queue fills up, and
 //! sockets are not read any more: TCP tells the venue to wait (which may cut a reader that is too slow), and
@@ -12,23 +13,29 @@ use std::time::Duration;
 use tidemill_engine::clock::{Clock, Stopwatch};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::{PartitionWriter, Reject, SourceContext};
+use tidemill_engine::storage;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::counts::Counts;
-use super::emit::{Numbering, position, restored};
+use super::emit::{Numbering, logged, restored};
 use super::feed::Feed;
 use super::frame::{Frame, FrameKind};
 use super::protocol::{Action, Output, Protocol};
+use super::replay::machine;
 use crate::capture::record::Header;
 use crate::capture::writer::{CaptureWriter, FLUSH};
 
 pub(crate) mod backoff;
 mod connection;
 pub(crate) mod fetch;
+mod recover;
+#[cfg(test)]
+mod tests;
 
 use connection::{Command, Connection, Shared};
 use fetch::Fetcher;
+use recover::Recovery;
 
 /// Frames that may wait for the protocol.
 const FRAMES_QUEUED_MAX: usize = 4096;
@@ -45,33 +52,82 @@ pub(crate) enum Arrived {
     Skew(i64),
 }
 
+/// How much of a feed's log a restart reads at most, where the protocol allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionLimits {
+    pub frames: u64,
+    pub age: Duration,
+}
+
+/// About a second of reading, or an hour of the feed.
+pub(crate) const SESSION: SessionLimits = SessionLimits { frames: 1_000_000, age: Duration::from_secs(3600) };
+
 /// Runs a feed until it is told to stop.
 pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorError> {
     let fatal = |e: String| ConnectorError::Fatal(format!("source `{}`: {e}", feed.node));
-    let (rows, state) = restored(cx.restored.get(&0)).map_err(fatal)?;
-    let mut protocol = (feed.make)();
-    if !state.is_null() {
-        protocol.restore(&state).map_err(fatal)?;
+    let position = restored(cx.restored.get(&0)).map_err(fatal)?;
+    let mut header = Header {
+        job: feed.job.clone(),
+        node: feed.node.clone(),
+        restored: cx.restored.contains_key(&0),
+        rows: position.rows,
+        state: position.state.clone(),
+        session_ns: cx.clock.now_ns(),
+        run: cx.run,
+        generation: cx.generation,
+        ..Header::default()
+    };
+    let capture = feed.params.capture.as_deref();
+    let log = capture.filter(|url| storage::local_path(url, &feed.base).is_some());
+    let found = match log {
+        Some(url) => Some(Recovery::find(feed, url, &position, &cx).await.map_err(fatal)?),
+        None if position.cut.is_some() => {
+            tracing::warn!(
+                source = feed.node,
+                "the checkpoint goes on in a capture that the graph doesn't name any more: what was received behind it is not read"
+            );
+            None
+        }
+        None => None,
+    };
+    let Some(mut writer) = cx.ready(&[0]).pop() else { return Ok(()) };
+    let mut counts = Counts::new(&feed.node, cx.counts.clone());
+    if let Some(found) = found {
+        header.session_ns = header.session_ns.max(found.session_ns_min);
+        if let Some(recovery) = found.recovery {
+            let Some(end) = recovery.run(feed, &cx, &mut writer, &mut counts, position.rows).await? else {
+                return Ok(());
+            };
+            header = Header {
+                restored: true,
+                rows: end.rows,
+                state: end.state,
+                after: Some(end.at),
+                // Its clock may have gone back since.
+                session_ns: header.session_ns.max(end.at.session_ns + 1),
+                ..header
+            };
+        }
     }
-    let capture = match &feed.params.capture {
+    let mut protocol = (feed.make)();
+    if !header.state.is_null() {
+        protocol.restore(&header.state).map_err(fatal)?;
+    }
+    let rows = header.rows;
+    let capture = match capture {
         None => None,
         Some(url) => {
-            let header = Header {
-                job: feed.job.clone(),
-                node: feed.node.clone(),
-                session_ns: cx.clock.now_ns(),
-                number: 0,
-                restored: cx.restored.contains_key(&0),
-                rows,
-                state,
-            };
-            Some(CaptureWriter::start(url, &feed.base, header, cx.clock.clone()).await.map_err(fatal)?)
+            let started = CaptureWriter::start(url, &feed.base, header, cx.clock.clone()).await;
+            Some(started.map_err(fatal)?)
         }
     };
-    let Some(writer) = cx.ready(&[0]).pop() else { return Ok(()) };
+    if let Some(log) = capture.as_ref().filter(|c| c.is_log()).and_then(CaptureWriter::log) {
+        let _ = cx.log.set(Arc::new(log));
+    }
     let fetcher = Fetcher::new(&feed.params, protocol.weight_per_minute(), cx.clock.clone(), &feed.node);
     let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
     let mut driver = Driver {
+        feed,
         node: &feed.node,
         writer,
         numbering: Numbering { next: rows },
@@ -80,14 +136,16 @@ pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorE
         queue,
         commands: Vec::new(),
         opened: Vec::new(),
+        open: BTreeSet::new(),
         asked: BTreeSet::new(),
         tasks: JoinSet::new(),
-        counts: Counts::new(&feed.node, cx.counts.clone()),
+        counts,
         out: Output::default(),
         rejects: Vec::new(),
         skew_max_ms: feed.params.clock_skew_max.ns() / 1_000_000,
         skewed: false,
         capture,
+        session: cx.clock.start(),
         flushed: cx.clock.start(),
         told: cx.clock.start(),
         protocol,
@@ -104,6 +162,7 @@ pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorE
 }
 
 struct Driver<'a> {
+    feed: &'a Feed,
     node: &'a str,
     cx: &'a SourceContext,
     protocol: Box<dyn Protocol>,
@@ -117,6 +176,8 @@ struct Driver<'a> {
     commands: Vec<mpsc::UnboundedSender<(u64, Command)>>,
     /// How often each connection was opened, as far as the protocol has seen.
     opened: Vec<u64>,
+    /// Connections that are open, as far as the protocol has seen.
+    open: BTreeSet<u32>,
     /// URLs that are being fetched.
     asked: BTreeSet<String>,
     tasks: JoinSet<()>,
@@ -126,6 +187,8 @@ struct Driver<'a> {
     skew_max_ms: i64,
     skewed: bool,
     capture: Option<CaptureWriter>,
+    /// Since the session of the log began.
+    session: Stopwatch,
     flushed: Stopwatch,
     told: Stopwatch,
 }
@@ -181,7 +244,49 @@ impl Driver<'_> {
             if waiting >= self.cx.chunk_rows && !self.emit().await? {
                 return Ok(());
             }
+            if self.session_is_over() && !self.begin_session().await? {
+                return Ok(());
+            }
         }
+    }
+
+    /// Whether the log is long enough for a restart, and the protocol could begin here from its state.
+    fn session_is_over(&self) -> bool {
+        let Some(capture) = self.capture.as_ref().filter(|capture| capture.is_log()) else { return false };
+        let frames = capture.at().frames;
+        let limits = self.feed.session;
+        frames > 0
+            && (frames >= limits.frames || self.session.elapsed() >= limits.age)
+            && self.asked.is_empty()
+            && (self.open.is_empty() || self.protocol.state_is_whole())
+    }
+
+    /// Begins another session of the log, with a protocol that goes on from its state; false when the job stops.
+    async fn begin_session(&mut self) -> Result<bool, ConnectorError> {
+        if !self.emit().await? {
+            return Ok(false);
+        }
+        let Some(capture) = &mut self.capture else { return Ok(true) };
+        let (state, after) = (self.protocol.state(), capture.at());
+        let protocol = machine(self.feed, &state);
+        let header = Header {
+            job: self.feed.job.clone(),
+            node: self.feed.node.clone(),
+            session_ns: self.cx.clock.now_ns().max(after.session_ns + 1),
+            restored: true,
+            rows: self.numbering.next,
+            state,
+            run: self.cx.run,
+            generation: self.cx.generation,
+            after: Some(after),
+            open: self.open.iter().copied().collect(),
+            ..Header::default()
+        };
+        capture.roll(header).await.map_err(ConnectorError::Transient)?;
+        self.protocol =
+            protocol.map_err(|e| ConnectorError::Fatal(format!("source `{}`: {e}", self.node)))?;
+        self.session = self.cx.clock.start();
+        Ok(true)
     }
 
     /// Writes what was captured when a second has passed; logs counts now and then.
@@ -210,7 +315,9 @@ impl Driver<'_> {
                 if let Some(opened) = self.opened.get_mut(frame.connection as usize) {
                     *opened += 1;
                 }
+                self.open.insert(frame.connection);
             }
+            FrameKind::Closed => drop(self.open.remove(&frame.connection)),
             FrameKind::Response { url, .. } => drop(self.asked.remove(url)),
             _ => {}
         }
@@ -268,8 +375,14 @@ impl Driver<'_> {
         if numbered.is_empty() {
             return Ok(true);
         }
-        // One chunk, even if a frame made more rows than were asked for: the state is that behind all of them.
-        let chunk = numbered.chunk(position(self.numbering.next, self.protocol.state()));
+        // No row leaves before the frames that made it are in the log: a killed process would take them along.
+        let mut cut = None;
+        if let Some(capture) = self.capture.as_mut().filter(|capture| capture.is_log()) {
+            capture.flush().await.map_err(ConnectorError::Transient)?;
+            cut = Some(capture.at());
+        }
+        // One chunk, even if a frame made more rows than were requested: the state is that behind all of them.
+        let chunk = numbered.chunk(logged(self.numbering.next, self.protocol.state(), cut));
         tokio::select! {
             biased;
             () = self.cx.stop.cancelled() => Ok(false),

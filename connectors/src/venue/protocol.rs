@@ -104,6 +104,11 @@ pub trait Protocol: Send {
     fn state(&self) -> Value {
         Value::Null
     }
+    /// Whether [`state`](Self::state) is all that it knows, once its rows are taken: a protocol restored from it
+    /// would make the same of every frame to come, on connections that are open too.
+    fn state_is_whole(&self) -> bool {
+        false
+    }
     /// Goes on from a state.
     fn restore(&mut self, _state: &Value) -> Result<(), String> {
         Ok(())

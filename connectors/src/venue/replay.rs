@@ -1,10 +1,11 @@
 //! A feed from its capture: the same frames to the same protocol, so the same rows.
 //!
 //! A position counts rows from the capture's beginning, so it says which files it counts: they must be there, first
-//! and unchanged, when it is gone on from. A run of the feed that went on from a checkpoint had forgotten the rows behind it; its part of the
-//! capture says so, and the replay leaves those rows out as well. A run that began afresh is numbered on.
+//! and unchanged, when it is gone on from. A session that went on from another begins with the number behind it. One that went
+//! on from a checkpoint without reading the capture had forgotten the rows behind the checkpoint, and the replay leaves them out
+//! as well. A run that began from nothing is numbered on.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::source::{PartitionWriter, SourceContext};
 
@@ -14,12 +15,11 @@ use super::feed::Feed;
 use super::protocol::{Output, Protocol};
 use crate::capture::counted::Counted;
 use crate::capture::reader::Capture;
-use crate::capture::record::Header;
+use crate::capture::session::{Session, SessionReader, sessions};
 
-/// One run of the feed in its capture.
+/// One session of the feed in its capture.
 struct Run {
-    header: Header,
-    files: std::ops::Range<usize>,
+    session: Session,
     /// The number of its first row, and of the first that it must not give.
     from: Option<u64>,
     to: u64,
@@ -29,12 +29,12 @@ struct Run {
 pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(), ConnectorError> {
     let fatal = |e: String| ConnectorError::Fatal(format!("source `{}`: {e}", feed.node));
     let capture = Capture::open(url, &feed.base, &feed.node).await.map_err(fatal)?;
-    let (skip, _) = restored(cx.restored.get(&0)).map_err(fatal)?;
+    let skip = restored(cx.restored.get(&0)).map_err(fatal)?.rows;
     if let Some(position) = cx.restored.get(&0) {
         Counted::check(&capture, position).await.map_err(fatal)?;
     }
     let Some(writer) = cx.ready(&[0]).pop() else { return Ok(()) };
-    let runs = runs(&capture).await.map_err(fatal)?;
+    let runs = runs(sessions(&capture, 0..capture.files.len()).await);
     let mut replay = Replay {
         cx: &cx,
         writer,
@@ -49,20 +49,17 @@ pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(),
     // Where the numbers of a row of runs that went on from one another begin.
     let mut base = 0;
     for run in runs {
-        replay.protocol = (feed.make)();
-        let _ = replay.protocol.endpoints();
-        if !run.header.state.is_null() {
-            replay.protocol.restore(&run.header.state).map_err(fatal)?;
-        }
+        replay.protocol = machine(feed, &run.session.header.state).map_err(fatal)?;
         if run.from.is_none() {
             base = replay.numbering.next;
         }
         replay.numbering.next = base + run.from.unwrap_or(0);
         replay.to = base.saturating_add(run.to);
-        for i in run.files {
-            if !replay.file(&capture, i).await? {
-                return Ok(());
-            }
+        if let Some(last) = run.session.files.end.checked_sub(1) {
+            replay.counted.extend(&capture.files, last);
+        }
+        if !replay.session(SessionReader::new(&capture, &run.session)).await? {
+            return Ok(());
         }
         if !replay.emit().await {
             return Ok(());
@@ -73,31 +70,28 @@ pub(crate) async fn run(feed: &Feed, url: &str, cx: SourceContext) -> Result<(),
     Ok(())
 }
 
-async fn runs(capture: &Capture) -> Result<Vec<Run>, String> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (i, file) in capture.files.iter().enumerate() {
-        let begins = file.begins_run() || runs.is_empty();
-        let header = if begins { capture.header(i).await.map(Some) } else { Ok(None) };
-        match header {
-            Ok(Some(header)) => {
-                let from = header.restored.then_some(header.rows);
-                runs.push(Run { header, files: i..i + 1, from, to: u64::MAX });
-            }
-            // A run that was killed before it had written anything.
-            Err(reason) => tracing::warn!("{reason}: the file is passed over"),
-            Ok(None) => {
-                if let Some(run) = runs.last_mut() {
-                    run.files.end = i + 1;
-                }
-            }
-        }
+/// A protocol at the beginning of a session.
+pub(super) fn machine(feed: &Feed, state: &Value) -> Result<Box<dyn Protocol>, String> {
+    let mut protocol = (feed.make)();
+    let _ = protocol.endpoints();
+    if !state.is_null() {
+        protocol.restore(state)?;
     }
+    Ok(protocol)
+}
+
+fn runs(sessions: Vec<Session>) -> Vec<Run> {
+    let run = |session: Session| {
+        let from = session.header.restored.then_some(session.header.rows);
+        Run { session, from, to: u64::MAX }
+    };
+    let mut runs: Vec<Run> = sessions.into_iter().map(run).collect();
     let mut to = u64::MAX;
     for run in runs.iter_mut().rev() {
         run.to = to;
         to = run.from.map_or(u64::MAX, |from| from.min(to));
     }
-    Ok(runs)
+    runs
 }
 
 struct Replay<'a> {
@@ -116,27 +110,9 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Reads a file; false when the job stops.
-    async fn file(&mut self, capture: &Capture, i: usize) -> Result<bool, ConnectorError> {
-        self.counted.extend(&capture.files, i);
-        let mut file = match capture.file(i).await {
-            Ok(file) => file,
-            Err(reason) => {
-                tracing::warn!("{reason}: the file is passed over");
-                self.counts.add("torn_files", 1);
-                return Ok(true);
-            }
-        };
-        loop {
-            let frames = match file.frames() {
-                Ok(Some(frames)) => frames,
-                Ok(None) => return Ok(true),
-                Err(reason) => {
-                    tracing::warn!("{}: {reason}: what is behind is lost", capture.files[i].path);
-                    self.counts.add("torn_files", 1);
-                    return Ok(true);
-                }
-            };
+    /// Reads a session; false when the job stops.
+    async fn session(&mut self, mut reader: SessionReader<'_>) -> Result<bool, ConnectorError> {
+        while let Some(frames) = reader.next().await {
             for frame in frames {
                 self.counts.frame();
                 self.protocol.on_frame(&frame, &mut self.out);
@@ -152,6 +128,11 @@ impl Replay<'_> {
                 return Ok(false);
             }
         }
+        for reason in &reader.torn {
+            tracing::warn!("{reason}: what is behind is lost");
+            self.counts.add("torn_files", 1);
+        }
+        Ok(true)
     }
 
     /// Hands on the rows there are; false when the job stops.

@@ -160,6 +160,10 @@ impl Protocol for Json {
         if self.mapping.once.is_some() { self.once.state() } else { Value::Null }
     }
 
+    fn state_is_whole(&self) -> bool {
+        self.mapping.once.is_none()
+    }
+
     fn restore(&mut self, state: &Value) -> Result<(), String> {
         self.once.restore(state)
     }

@@ -48,6 +48,7 @@ pub async fn begin(
             start,
             follows,
             fresh: true,
+            resumed: false,
             checkpoint: 0,
             epoch: 1,
             manifest: None,
@@ -78,6 +79,7 @@ pub async fn begin(
         let generation = now_ms.max(last.as_ref().map_or(0, |m| m.generation) + 1 + damaged);
         // Sources are in every checkpoint: where there are none, this run has committed nothing yet.
         let fresh = chosen.as_ref().is_none_or(|m| m.sources.is_empty());
+        let resumed = chosen.is_some();
         let run = chosen.as_ref().map_or(generation, |m| m.run);
         let follows = match &chosen {
             Some(manifest) => followed(store, manifest).await?,
@@ -118,7 +120,17 @@ pub async fn begin(
             Ok(()) => {
                 let manifest = Some(mark);
                 let epoch = id + 1;
-                return Ok(Start { generation, run, start, follows, fresh, checkpoint, epoch, manifest });
+                return Ok(Start {
+                    generation,
+                    run,
+                    start,
+                    follows,
+                    fresh,
+                    resumed,
+                    checkpoint,
+                    epoch,
+                    manifest,
+                });
             }
             // Another run committed in between: look again.
             Err(CheckpointError::Fenced { .. }) => continue,

@@ -117,6 +117,9 @@ pub struct Start {
     pub follows: Vec<u64>,
     /// Whether the run has committed no checkpoint yet.
     pub fresh: bool,
+    /// Whether an earlier start began this run.
+    #[serde(default)]
+    pub resumed: bool,
     /// The checkpoint whose content it begins from (0: none).
     pub checkpoint: u64,
     /// The first epoch: the id its first checkpoint gets.

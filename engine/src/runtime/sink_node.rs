@@ -157,6 +157,8 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
         generation: start.generation,
         run: start.run,
         fresh: start.fresh,
+        resumed: start.resumed,
+        replayable: shared.plan.unreplayable(node.id).is_empty(),
         start_checkpoint: start.checkpoint,
         schema: node.schema.clone(),
         restored,

@@ -35,7 +35,7 @@ use crate::runtime::rows::Rows;
 use crate::runtime::split_mix::SplitMix;
 use crate::runtime::stall::Progress;
 use crate::runtime::time::Time;
-use crate::source::{Chunk, Position, SourceContext, SourceEvent};
+use crate::source::{Chunk, Position, SourceContext, SourceEvent, SourceLog};
 use crate::spec::{OnError, SourceOptions};
 
 mod decide;
@@ -96,6 +96,7 @@ pub fn add<'scope>(
     let (commit_tx, commit_rx) = watch::channel(BTreeMap::new());
     let finished = Arc::new(AtomicBool::new(false));
     let positions: Uncommitted = Rc::default();
+    let log = SourceLog::default();
     if reads {
         let context = SourceContext {
             name: node.name.clone(),
@@ -113,6 +114,9 @@ pub fn add<'scope>(
             events: event_tx,
             wake: wake.clone(),
             counts: local.shared.metrics.node(node.id).counts.clone(),
+            run: local.shared.start.run,
+            generation: local.shared.start.generation,
+            log: log.clone(),
         };
         let source = plan.source.clone();
         let shared = local.shared.clone();
@@ -175,6 +179,7 @@ pub fn add<'scope>(
         capabilities: None,
         activator,
         positions,
+        log,
         split: SplitMix::new(seed),
         opened: local.shared.clock.start(),
         looked: 0,
@@ -228,6 +233,8 @@ struct SourceRun {
     activator: Activator,
     /// Positions of epochs not committed yet.
     positions: Uncommitted,
+    /// What the connector keeps of what it cannot read again.
+    log: SourceLog,
     split: SplitMix,
     opened: Stopwatch,
     /// As of the last report of progress.
@@ -305,7 +312,22 @@ impl SourceRun {
             rows.downgrade(&at);
             letters.downgrade(&at);
         }
-        let _ = self.local.reports.send(Report::Ack(ack));
+        self.acknowledge(ack);
+    }
+
+    /// Acknowledges a checkpoint, once the connector's own log holds what lies before its positions.
+    fn acknowledge(&self, mut ack: Ack) {
+        let reports = self.local.reports.clone();
+        let Some(log) = self.log.get().cloned() else {
+            let _ = reports.send(Report::Ack(ack));
+            return;
+        };
+        self.local.shared.tokio.spawn(async move {
+            if let Err(error) = log.sync().await {
+                ack.error = Some(error.to_string());
+            }
+            let _ = reports.send(Report::Ack(ack));
+        });
     }
 
     /// The watermark of a partition: no row of it will be older.

@@ -31,7 +31,7 @@ pub async fn find(location: &Location, cx: &SinkContext) -> Result<Vec<String>, 
         }
         if *generation < cx.run {
             earlier.push(file.path.clone());
-        } else if *after >= cx.start_checkpoint && *generation < cx.generation {
+        } else if cx.replayable && *after >= cx.start_checkpoint && *generation < cx.generation {
             return Err(ConnectorError::Fatal(format!(
                 "rows that `{}` wrote after checkpoint {} have been compacted in `{}` (up to those after checkpoint {after}), so \
                  the job cannot go back to it: start from a checkpoint above {after}, or begin from nothing (--from none) with \

@@ -201,6 +201,29 @@ async fn a_put_that_meets_its_own_file_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn behind_a_source_that_cannot_be_read_again_whole_files_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path();
+    let sink = plan(json!({"url": "a"}), base).unwrap().sink;
+    let open = async |generation, replayable| {
+        let cx = SinkContext { generation, replayable, resumed: true, ..context(base, 3, Vec::new()) };
+        sink.open(cx).await.unwrap()
+    };
+    // Its files are put, and it is killed before the checkpoint is committed.
+    let mut killed = open(2, false).await;
+    killed.write(rows(0..10)).await.unwrap();
+    killed.checkpoint(4).await.unwrap();
+    let mut next = open(3, false).await;
+    next.write(rows(10..15)).await.unwrap();
+    next.checkpoint(4).await.unwrap();
+    next.committed(4).await.unwrap();
+    assert_eq!(contents(&base.join("a")).len(), 15);
+    // What comes again is removed, as ever.
+    open(4, true).await;
+    assert_eq!(contents(&base.join("a")).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_written_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path();

@@ -17,7 +17,7 @@ use tidemill_engine::row;
 use tidemill_engine::source::{Chunk, PartitionWriter, Position, Seqs};
 use tokio_util::sync::CancellationToken;
 
-use super::{Archive, History, SLICE_ROWS, failed};
+use super::{Archive, History, SLICE_ROWS, failed, position};
 use crate::kafka::source::Fixed;
 
 /// One partition's history, about to be read.

@@ -119,6 +119,7 @@ impl SourceKind for Kafka {
             columns,
             partitions: Partitions::Many { keyed_by: params.keyed_by },
             bounded: settings.bounded,
+            replayable: true,
             source: Arc::new(KafkaSource(Arc::new(settings))),
         })
     }

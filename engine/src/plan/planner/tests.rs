@@ -56,7 +56,7 @@ impl SourceKind for Feed {
         ]));
         let partitions =
             if p.single { Partitions::Single } else { Partitions::Many { keyed_by: p.keyed_by } };
-        Ok(SourcePlan { columns, partitions, bounded: true, source: Arc::new(Feed) })
+        Ok(SourcePlan { columns, partitions, bounded: true, replayable: true, source: Arc::new(Feed) })
     }
 }
 

@@ -154,6 +154,7 @@ impl World {
         let (mut plan, _) = graph(&[Vec::new(), Vec::new()], &format!("{}ns", self.lateness), true);
         if let Body::Source { plan, options, .. } = &mut plan.nodes[0].body {
             *plan = SourcePlan {
+                replayable: true,
                 columns: columns(),
                 partitions: Partitions::Many { keyed_by: None },
                 bounded: false,

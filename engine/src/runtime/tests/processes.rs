@@ -21,6 +21,7 @@ fn start() -> Start {
         start: 7,
         follows: Vec::new(),
         fresh: true,
+        resumed: false,
         checkpoint: 0,
         epoch: 1,
         manifest: None,
@@ -92,7 +93,7 @@ fn strangers_neither_join_nor_hold_up_a_job() {
     assert_eq!(garbage.read(&mut [0; 16]).unwrap_or(0), 0);
     let tokio = tokio::runtime::Runtime::new().unwrap();
     let me = |secret, start| Identity { process: 1, processes: 2, start, secret };
-    for stranger in [me(Secret::random(), start().identity()), me(second.secret.clone(), 1)] {
+    for stranger in [me(Secret::random(), start().start), me(second.secret.clone(), 1)] {
         tokio.block_on(async {
             let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
             assert!(stranger.connect(&mut stream, 0, Kind::Data).await.is_err());
@@ -101,7 +102,7 @@ fn strangers_neither_join_nor_hold_up_a_job() {
     // It speaks the protocol and does not care who answers, but has no proof.
     let mut liar = TcpStream::connect(&address).unwrap();
     let numbers = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
-    let hello = [b"tdmlink1\x01".as_slice(), &numbers, &start().identity().to_be_bytes(), &[3; 32]].concat();
+    let hello = [b"tdmlink1\x01".as_slice(), &numbers, &start().start.to_be_bytes(), &[3; 32]].concat();
     liar.write_all(&hello).unwrap();
     liar.read_exact(&mut [0; 64]).unwrap();
     liar.write_all(&[3; 32]).unwrap();
@@ -280,7 +281,7 @@ fn misbehaving(
     timing(&mut processes[0].timing);
     let first = joined(processes.pop().unwrap());
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let me = Identity { process: 1, processes: 2, start: start().identity(), secret: second.secret.clone() };
+    let me = Identity { process: 1, processes: 2, start: start().start, secret: second.secret.clone() };
     let connect = async |kind| {
         let mut stream = tokio::net::TcpStream::connect(&second.addresses[0]).await.unwrap();
         me.connect(&mut stream, 0, kind).await.unwrap();
