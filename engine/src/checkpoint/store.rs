@@ -150,6 +150,7 @@ impl CheckpointStore {
         let what = format!("commit checkpoint {}", manifest.id);
         let body = serde_json::to_vec_pretty(manifest).map_err(|e| self.failed(&what, &e))?;
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        crate::fault::io("manifest-put").map_err(|e| self.failed(&what, &e))?;
         match self
             .location
             .store
@@ -191,8 +192,10 @@ impl CheckpointStore {
         bytes: Vec<u8>,
     ) -> Result<String, CheckpointError> {
         let path = format!("state/{id:020}/{generation}-{node}-{worker}.bin");
+        let what = format!("write the state of `{node}`");
+        crate::fault::io("state-put").map_err(|e| self.failed(&what, &e))?;
         let put = self.location.store.put(&self.at(&path), PutPayload::from(bytes)).await;
-        put.map_err(|e| self.failed(format!("write the state of `{node}`"), &e))?;
+        put.map_err(|e| self.failed(what, &e))?;
         Ok(path)
     }
 
