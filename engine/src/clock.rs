@@ -3,8 +3,8 @@
 //! Everything that may look at a clock is handed a [`Clock`]; tests hand it one they move.
 //! No operator gets one: an operator's output is a function of its rows.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A source of wall-clock time.

@@ -42,7 +42,9 @@ fn faults() -> &'static [Fault] {
         Ok(text) => {
             let read: Option<Vec<Fault>> = text.split(',').map(parse).collect();
             read.unwrap_or_else(|| {
-                tracing::error!("TIDEMILL_FAULT={text} is not NAME:FIRST[xCOUNT][:ACTION]: no fault is injected");
+                tracing::error!(
+                    "TIDEMILL_FAULT={text} is not NAME:FIRST[xCOUNT][:ACTION]: no fault is injected"
+                );
                 Vec::new()
             })
         }
