@@ -11,7 +11,7 @@ use crate::perform::Performance;
 use crate::plan::Fault;
 
 /// The ids of rows in the order in which they stand in a sink, those that end partitions left out.
-fn ids(lines: &[String]) -> Vec<u64> {
+pub fn ids(lines: &[String]) -> Vec<u64> {
     let id = |line: &String| {
         let json = &line[line.find('{')?..];
         let row: Value = serde_json::from_str(json).ok()?;

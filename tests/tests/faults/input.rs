@@ -67,12 +67,13 @@ pub fn trades() -> Vec<Message> {
     (0..TRADES).map(message).collect()
 }
 
-/// Rows of given ids, whose `size` is the id, over given partitions: partition `id % n` of those. Time goes on with the
-/// id, from `behind` ids before, and now and then a row is older than the one before it.
-pub fn numbered(ids: std::ops::Range<u64>, partitions: &[i32], behind: u64) -> Vec<Message> {
+/// Rows of given ids, whose `size` is the id, over given partitions: partition `id % n` of those. Their time goes on by
+/// `step_ms` a row from the start, and now and then a row is older than the one before it.
+pub fn numbered(ids: std::ops::Range<u64>, partitions: &[i32], step_ms: u64) -> Vec<Message> {
+    let first = ids.start;
     ids.map(|id| {
-        let ts =
-            START_MS + (id.saturating_sub(behind) * 20).saturating_sub(if id % 13 == 0 { 150 } else { 0 });
+        let behind = if id.is_multiple_of(13) { 150 } else { 0 };
+        let ts = START_MS + ((id - first) * step_ms).saturating_sub(behind);
         row(id, ts, partitions[(id % partitions.len() as u64) as usize])
     })
     .collect()

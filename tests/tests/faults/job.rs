@@ -59,7 +59,7 @@ impl Job {
         std::fs::create_dir_all(&folder).unwrap();
         let place = place.map_or_else(|| folder.display().to_string(), |p| format!("{p}/{name}"));
         // What a source decides while it runs is to be written and not yet in a checkpoint when it is killed.
-        let checkpoint_every = if plan.flow == Flow::Copy { "2s" } else { "200ms" };
+        let checkpoint_every = if plan.flow == Flow::Copy { "5s" } else { "200ms" };
         let job = Self { name, folder, brokers: broker.to_owned(), place, checkpoint_every, env: Vec::new() };
         let text = match plan.flow {
             Flow::Copy => job.copy(topic, brokers, plan),
@@ -120,7 +120,7 @@ sinks:
 
     fn copy(&self, topic: &str, brokers: &str, plan: &Plan) -> String {
         use crate::plan::Fault;
-        let idle = plan.steps.iter().any(|step| matches!(step.fault, Fault::Idle { .. }));
+        let idle = plan.steps.iter().any(|step| matches!(step.fault, Fault::Idle));
         let idle = if idle { ", idle_timeout: 300ms" } else { "" };
         let (copies, place) = (&self.name, &self.place);
         format!(
@@ -215,25 +215,27 @@ sinks:
         self.manifests().last().is_some_and(|(_, text)| text.contains("\"reason\": \"closed\""))
     }
 
-    /// What its readers see.
-    pub fn seen(&self) -> Seen {
+    /// The messages that a `read_committed` consumer gets, key by key in their order.
+    pub fn signals(&self) -> Vec<String> {
         let connection = Connection::plain(&self.brokers);
+        // Before its first run there is no topic.
         let mut messages = wait_for(admin::read_all(&connection, &self.name, true)).unwrap_or_default();
         // Shards write beside each other: only the order within a key is promised.
         messages.sort_by(|a, b| a.key.cmp(&b.key));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let signals = messages.iter().map(|m| {
+        let shown = messages.iter().map(|m| {
             let origin =
                 m.headers.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>();
             let (key, payload) = (m.key.as_deref(), m.payload.as_deref());
-            format!(
-                "{:?} {} {origin:?} {}",
-                m.partition,
-                text(key.unwrap_or_default()),
-                text(payload.unwrap_or_default())
-            )
+            let (key, payload) = (text(key.unwrap_or_default()), text(payload.unwrap_or_default()));
+            format!("{:?} {key} {origin:?} {payload}", m.partition)
         });
-        let signals = signals.collect();
+        shown.collect()
+    }
+
+    /// What its readers see.
+    pub fn seen(&self) -> Seen {
+        let signals = self.signals();
         let mut archive = Vec::new();
         for (_, bytes) in self.objects("archive", ".parquet") {
             parquet_rows(bytes, &mut archive);

@@ -36,6 +36,8 @@ pub struct Performance<'a> {
     lateness_ms: u64,
     /// Partitions of the topic and rows in it; of a job that copies.
     pub partitions: i32,
+    /// Time of its newest row, milliseconds from the start.
+    until_ms: u64,
     /// Ids of its rows, below this.
     pub rows: u64,
     /// Partitions that rows go to, group of ids by group.
@@ -78,25 +80,45 @@ impl<'a> Performance<'a> {
             whole: world.whole(plan.flow),
             lateness_ms: 0,
             partitions: 3,
+            until_ms: 0,
             rows: 0,
             written: Vec::new(),
             story: Vec::new(),
         };
         if plan.flow == Flow::Copy {
-            let idle = plan.steps.iter().any(|step| matches!(step.fault, Fault::Idle { .. }));
+            let idle = plan.steps.iter().any(|step| matches!(step.fault, Fault::Idle));
             input::create(&world.brokers, &performance.topic, 3);
             // Of an idle plan the last partition has no rows.
-            performance.write(input::COPIED, if idle { vec![0, 1] } else { vec![0, 1, 2] }, 0);
+            performance.write(input::COPIED, if idle { vec![0, 1] } else { vec![0, 1, 2] });
         }
         performance
     }
 
-    fn write(&mut self, count: u64, partitions: Vec<i32>, behind: u64) {
+    /// Writes rows whose time goes from the start to twice what there is: those of the first half are older than what
+    /// the job may have written already, and those of the second let time pass it.
+    fn write(&mut self, count: u64, partitions: Vec<i32>) {
+        self.until_ms = if self.until_ms == 0 { count * 20 } else { self.until_ms * 2 };
         let ids = self.rows..self.rows + count;
-        let rows = input::numbered(ids.clone(), &partitions, behind);
+        let rows = input::numbered(ids.clone(), &partitions, self.until_ms / count);
         input::produce(&self.world.brokers, &self.topic, rows);
         self.rows = ids.end;
         self.written.push((ids, partitions));
+    }
+
+    /// Waits until the topic that the job writes to has `rows` rows whose ids are `from` or more, or until it ends.
+    fn copied(&self, running: &mut Running, from: u64, rows: usize) -> Result<Option<ExitStatus>, String> {
+        let guard = hang_guard();
+        loop {
+            let status = running.status();
+            let found = copied::ids(&self.job.signals()).into_iter().filter(|id| *id >= from).count();
+            if status.is_some() || found >= rows {
+                return Ok(status);
+            }
+            if guard.is_over() {
+                return Err(format!("hung: {found} of {rows} rows with ids from {from} are written"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Carries it out and compares; what is wrong, if anything is.
@@ -239,14 +261,12 @@ impl<'a> Performance<'a> {
     fn disturb(&mut self, step: &Step, running: &mut Running) -> Result<Option<ExitStatus>, String> {
         let ended = match step.fault {
             Fault::Kill { at } | Fault::Lateness { at, .. } => return Ok(running.until(self.at(at))),
-            Fault::Idle { at } => {
-                // Long enough for the partition without rows to be let go.
-                let status = running.until(self.at(at) + Duration::from_millis(600));
-                if status.is_none() && self.rows < 2 * input::COPIED {
-                    // Older than what is written already.
-                    self.write(300, vec![0, 1, 2], input::COPIED);
-                }
-                return Ok(status.or_else(|| running.until(self.at(at) + Duration::from_millis(1100))));
+            Fault::Idle => {
+                // The partition without rows is let go, and comes back.
+                let before = self.rows;
+                let status = self.copied(running, 0, 1000)?;
+                self.write(300, vec![0, 1, 2]);
+                return Ok(status.or(self.copied(running, before, 1)?));
             }
             Fault::KillEarly { after_ms } => return Ok(running.until(Duration::from_millis(after_ms))),
             Fault::Abort { .. } if self.plan.flow == Flow::Copy => {
@@ -302,13 +322,13 @@ impl<'a> Performance<'a> {
                 std::fs::write(self.job.folder.join("clock"), (ms * 1_000_000).to_string()).unwrap();
                 status
             }
-            Fault::Grow { at, partitions } => {
-                let status = running.until(self.at(at));
+            Fault::Grow { partitions } => {
+                let before = self.rows;
+                let status = self.copied(running, 0, 1000)?;
                 self.partitions += partitions as i32;
                 input::grow(&self.world.brokers, &self.topic, self.partitions as usize);
-                // Older than what is written already.
-                self.write(900, (0..self.partitions).collect(), input::COPIED);
-                return Ok(status.or_else(|| running.until(self.at(at) + Duration::from_millis(700))));
+                self.write(900, (0..self.partitions).collect());
+                return Ok(status.or(self.copied(running, before, 100)?));
             }
             Fault::Pause { at, for_ms } => return self.pause(step, running, at, for_ms),
             Fault::Twice { at } => return self.twice(step, running, at),

@@ -71,9 +71,9 @@ pub enum Fault {
     /// Before the run, the newest manifest is damaged.
     DamageManifest { how: Damage },
     /// The topic gets more partitions, and rows in them.
-    Grow { at: u64, partitions: u64 },
+    Grow { partitions: u64 },
     /// One partition has no rows until the end, and partitions without rows hold nothing back after a while.
-    Idle { at: u64 },
+    Idle,
     /// The run has another `lateness` than the one before.
     Lateness { ms: u64, at: u64 },
 }
@@ -162,8 +162,8 @@ fn fault(kind: usize, rng: &mut Rng) -> Fault {
         23 => Fault::Clock { at: at / 2, ms: -(rng.within(1..90_000_000) as i64) },
         24 => Fault::Clock { at: at / 2, ms: rng.within(1..90_000_000) as i64 },
         25 => Fault::DamageManifest { how: if first % 2 == 0 { Damage::Empty } else { Damage::Truncated } },
-        26 => Fault::Grow { at: at / 2, partitions: rng.within(1..3) },
-        27 => Fault::Idle { at },
+        26 => Fault::Grow { partitions: rng.within(1..3) },
+        27 => Fault::Idle,
         28 => Fault::Lateness { ms: [0, 200, 1000][rng.within(0..3) as usize], at },
         _ => Fault::RestartBroker { at: at / 3 },
     }
@@ -186,7 +186,7 @@ impl Fault {
 
     /// Only the job that copies rows can say what must come out.
     fn needs_copy(&self) -> bool {
-        matches!(self, Fault::Grow { .. } | Fault::Idle { .. } | Fault::Lateness { .. })
+        matches!(self, Fault::Grow { .. } | Fault::Idle | Fault::Lateness { .. })
     }
 
     /// Whether what it does is over before the run goes on: the run may end well by itself.
