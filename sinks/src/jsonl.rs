@@ -289,6 +289,7 @@ impl Writer {
             self.file.seek(SeekFrom::Start(self.bytes)).map_err(fail)?;
             self.cut = true;
         }
+        tidemill_engine::fault::io("jsonl-write").map_err(fail)?;
         self.file.write_all(&self.lines).map_err(fail)?;
         self.bytes += self.lines.len() as u64;
         let of_head = self.lines.len().min(HEAD_MAX - self.head.len());

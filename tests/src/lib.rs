@@ -8,6 +8,9 @@ use tidemill_engine::registry::Registry;
 use tidemill_engine::spec::{Spec, SpecErrors};
 
 pub mod alpaca_server;
+pub mod broker_proxy;
+pub mod patience;
+pub mod storage_proxy;
 
 /// Every kind.
 pub fn registry() -> Registry {
@@ -66,6 +69,16 @@ pub fn skipped(reason: &str) {
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
         let _ = writeln!(file, "{name}: {reason}");
     }
+}
+
+/// The S3 server's address (`host:port`) and its bucket, or `None` where there is none (said loudly; a failure in CI).
+pub fn s3() -> Option<(String, String)> {
+    let (url, bucket) =
+        (std::env::var("TIDEMILL_TEST_S3").ok(), std::env::var("TIDEMILL_TEST_S3_BUCKET").ok());
+    if url.is_none() || bucket.is_none() {
+        skipped("no S3: scripts/services start s3; eval \"$(scripts/services env)\"");
+    }
+    Some((url?.trim_start_matches("http://").to_owned(), bucket?))
 }
 
 /// The Kafka broker's address, or `None` where there is none (said loudly; a failure in CI).

@@ -23,6 +23,7 @@ use tidemill_engine::sink::{SinkContext, SinkWriter};
 use tidemill_sinks::alpaca::Alpaca;
 use tidemill_sinks::conformance;
 use tidemill_tests::alpaca_server::{AlpacaServer, Fate, Faults, KEY, SECRET};
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::*;
 use tidemill_trading::Decimal;
 
@@ -269,7 +270,12 @@ async fn whatever_crashes_and_comes_again_each_order_is_there_once() {
                 step += 1;
             }
         }
-        // What was late has come by then.
+        let guard = hang_guard();
+        while venue.book().orders.len() < 9 {
+            guard.check(|| "what was late does not come".to_owned());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // A second order for one of them would have come by then.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let book = venue.book().clone();
         let canceled = book.orders.iter().filter(|o| o.status == "canceled").count();
@@ -337,13 +343,13 @@ sinks:
 
     /// Waits until the last snapshot came after everything that `done` looks for.
     fn wait(&self, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let since = Instant::now();
+        let guard = hang_guard();
         loop {
             let said = self.said();
             if done(&said) {
                 return said;
             }
-            if since.elapsed() > Duration::from_secs(60) {
+            if guard.is_over() {
                 let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 let lines: Vec<&str> = log.lines().collect();
                 let shown = &lines[lines.len().saturating_sub(40)..];

@@ -19,6 +19,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use tidemill_connectors::kafka::Connection;
 use tidemill_connectors::kafka::admin::{self, Message};
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::*;
 
 const PARTITIONS: i32 = 3;
@@ -27,7 +28,6 @@ const ARCHIVED: u64 = 90_000;
 const LIVE: u64 = 30_000;
 /// Restarts of one job before it may end.
 const KILLS: usize = 6;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Bench {
     brokers: String,
@@ -133,12 +133,10 @@ sinks:
                 .stderr(log.try_clone().unwrap())
                 .spawn()
                 .unwrap();
-            let life = match kills {
-                k if k < KILLS => Duration::from_millis(rng.within(50..600)),
-                _ => PATIENCE,
-            };
-            let until = Instant::now() + life;
-            while Instant::now() < until {
+            let life = (kills < KILLS).then(|| Duration::from_millis(rng.within(50..600)));
+            let (since, guard) = (Instant::now(), hang_guard());
+            while life.is_none_or(|life| since.elapsed() < life) {
+                guard.check(|| "the run does not end".to_owned());
                 if let Some(status) = child.try_wait().unwrap() {
                     let said = std::fs::read_to_string(graph.with_extension("log")).unwrap();
                     assert!(status.success(), "{said}");

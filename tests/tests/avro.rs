@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type};
@@ -28,6 +27,7 @@ use tidemill_engine::row;
 use tidemill_engine::sink::{SinkContext, SinkWriter};
 use tidemill_engine::source::{Chunk, Seqs, SourceContext, SourceEvent};
 use tidemill_sinks::kafka::Kafka as KafkaSink;
+use tidemill_tests::patience::guarded;
 use tidemill_tests::{kafka, python, schema_registry, unique};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
@@ -68,7 +68,7 @@ async fn read(with: Value, chunk_rows: usize) -> Result<Read, ConnectorError> {
     };
     let done = tokio::spawn(async move { plan.source.run(cx).await });
     let mut queues: Vec<mpsc::Receiver<Chunk>> = Vec::new();
-    while let Some(event) = tokio::time::timeout(Duration::from_secs(60), events.recv()).await.unwrap() {
+    while let Some(event) = guarded("no event of the source", events.recv()).await {
         match event {
             SourceEvent::Partition(_, queue, _) => queues.push(queue),
             SourceEvent::Begins(..) => {}

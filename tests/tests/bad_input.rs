@@ -12,18 +12,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use serde_json::{Value, json};
 use tidemill_connectors::kafka::Connection;
 use tidemill_connectors::kafka::admin::{self, Message};
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::*;
 
 /// Whoever restarts the broker has it alone.
 static BROKER: RwLock<()> = RwLock::new(());
-/// Nothing here takes this long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A graph in a folder of its own.
 struct Flow {
@@ -132,11 +130,7 @@ impl Drop for Running {
 }
 
 fn until(what: &str, said: &dyn Fn() -> String, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "in vain: {what}\n{}", said());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    hang_guard().wait_until(|| format!("{what}\n{}", said()), &mut done);
 }
 
 fn make_topic(brokers: &str, messages: Vec<Message>) -> String {

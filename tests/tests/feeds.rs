@@ -29,6 +29,7 @@ use tidemill_engine::duration::Span;
 use tidemill_engine::json::{Decoder, EncodeOptions, Encoder};
 use tidemill_engine::schema::SchemaSpec;
 use tidemill_engine::spec::TimeUnitName;
+use tidemill_tests::patience::{guarded, hang_guard};
 use tidemill_tests::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -48,8 +49,6 @@ mod told;
 #[path = "feeds/traded.rs"]
 mod traded;
 
-/// Nothing here takes this long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(50);
 const START_NS: i64 = 1_700_000_000_000_000_000;
 
 /// A captured session: a subscription, its answer, then `n` messages of a trade each, a millisecond apart.
@@ -115,7 +114,7 @@ async fn source(address: &str, base: &Path, connection: Value) -> SourcePlan {
 
 async fn read(plan: &SourcePlan, rows_max: usize) -> PartitionRead {
     let reading = read_source(&plan.source, &plan.columns, Drive { rows_max, ..Drive::default() });
-    tokio::time::timeout(PATIENCE, reading).await.expect("all rows come").unwrap().remove(&0).unwrap()
+    guarded("rows are missing", reading).await.unwrap().remove(&0).unwrap()
 }
 
 /// The messages whose rows have come, in order.
@@ -188,9 +187,9 @@ async fn a_server_that_goes_away_is_waited_for_and_subscribed_to_again() {
     let connection = json!({"backoff_min": "5ms", "backoff_max": "50ms"});
     let plan = source(&address.to_string(), folder.path(), connection).await;
     let reading = tokio::spawn(async move { read(&plan, 400).await });
-    let deadline = Instant::now() + PATIENCE;
+    let guard = hang_guard();
     while first.served().ended == 0 {
-        assert!(Instant::now() < deadline);
+        guard.check(|| "the first server does not send all".to_owned());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     first.stop().await;
@@ -475,11 +474,10 @@ sinks:
     let mut live = Running({ live }.spawn().unwrap());
     let file = |name: &str| folder.path().join(name);
     // Rows show as the watermark passes them.
-    let deadline = Instant::now() + PATIENCE;
-    while server.served().ended == 0 || count_lines(&file("live.jsonl")) < N / 2 {
-        assert!(Instant::now() < deadline, "{:?}, {}", server.served(), count_lines(&file("live.jsonl")));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    hang_guard().wait_until(
+        || format!("{:?}, {}", server.served(), count_lines(&file("live.jsonl"))),
+        || server.served().ended > 0 && count_lines(&file("live.jsonl")) >= N / 2,
+    );
     std::thread::sleep(Duration::from_millis(500));
     Command::new("kill").args(["-TERM", &live.0.id().to_string()]).status().unwrap();
     assert!(live.0.wait().unwrap().success());

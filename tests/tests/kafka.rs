@@ -29,6 +29,7 @@ use tidemill_engine::row;
 use tidemill_engine::sink::{SinkContext, SinkWriter};
 use tidemill_engine::source::{Chunk, Seqs, SourceContext, SourceEvent};
 use tidemill_sinks::kafka::Kafka as KafkaSink;
+use tidemill_tests::patience::{guarded, hang_guard};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -110,7 +111,7 @@ impl Reading {
     async fn partitions(&mut self) -> Vec<(u32, mpsc::Receiver<Chunk>)> {
         let mut queues = Vec::new();
         loop {
-            match tokio::time::timeout(Duration::from_secs(60), self.events.recv()).await.unwrap() {
+            match guarded("no event of the source", self.events.recv()).await {
                 Some(SourceEvent::Partition(id, queue, ended)) => {
                     self.ended.push(ended);
                     queues.push((id, queue));
@@ -336,11 +337,6 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
     assert_eq!(second.recv().await.unwrap().position, json!({"topic": topic, "offset": 0}));
     assert_eq!(seqs(&second.recv().await.unwrap()), [0]);
     reading.committed.send(BTreeMap::from([(0, json!({"offset": 11})), (1, json!({"offset": 1}))])).unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    reading.stop.cancel();
-    reading.done.await.unwrap().unwrap();
-    // Stopped is not ended.
-    assert!(first.try_recv().is_err() && !reading.ended[0].load(Ordering::Relaxed));
     let committed = tokio::task::spawn_blocking(move || {
         use rdkafka::consumer::Consumer;
         let group: rdkafka::consumer::BaseConsumer =
@@ -348,15 +344,21 @@ async fn partitions_that_are_added_are_read_and_offsets_of_checkpoints_reach_the
         let mut list = rdkafka::TopicPartitionList::new();
         list.add_partition(&topic, 0);
         list.add_partition(&topic, 1);
-        group
-            .committed_offsets(list, Duration::from_secs(10))
-            .unwrap()
-            .elements()
-            .iter()
-            .map(|e| e.offset())
-            .collect::<Vec<_>>()
+        let guard = hang_guard();
+        loop {
+            let offsets = group.committed_offsets(list.clone(), Duration::from_secs(10)).unwrap();
+            let offsets: Vec<_> = offsets.elements().iter().map(|e| e.offset()).collect();
+            if offsets == [rdkafka::Offset::Offset(11), rdkafka::Offset::Offset(1)] {
+                return;
+            }
+            guard.check(|| format!("committed are {offsets:?}"));
+        }
     });
-    assert_eq!(committed.await.unwrap(), [rdkafka::Offset::Offset(11), rdkafka::Offset::Offset(1)]);
+    committed.await.unwrap();
+    reading.stop.cancel();
+    reading.done.await.unwrap().unwrap();
+    // Stopped is not ended.
+    assert!(first.try_recv().is_err() && !reading.ended[0].load(Ordering::Relaxed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -438,8 +440,7 @@ async fn a_topic_that_vanishes_stops_the_job_with_its_name() {
     let mut queue = reading.partitions().await.remove(0).1;
     while seqs(&queue.recv().await.unwrap()).is_empty() {}
     admin::delete_topic(&connection, &topic).await.unwrap();
-    let error =
-        tokio::time::timeout(Duration::from_secs(60), reading.done).await.unwrap().unwrap().unwrap_err();
+    let error = guarded("the source goes on", reading.done).await.unwrap().unwrap_err();
     assert!(error.to_string().contains(&format!("`{topic}` at {address} has vanished")), "{error}");
     // Failed is not ended.
     assert!(queue.try_recv().is_err() && !reading.ended[0].load(Ordering::Relaxed));
@@ -484,7 +485,10 @@ async fn killed_at_any_point_and_replayed_each_row_is_there_once() {
     writer.flush(31).await.unwrap();
     // Killed in mid transaction: rows are in the log, and never committed.
     writer.write(signals(31..40)).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let guard = hang_guard();
+    while prices(&connection, &topic, false).await.len() < 29 {
+        guard.check(|| "the open transaction's rows are not in the log".to_owned());
+    }
     std::mem::forget(writer);
     assert_eq!(prices(&connection, &topic, false).await, (10..30).chain(31..40).collect::<Vec<_>>());
     let mut writer = open(&with, &job, 2, vec![(0, checkpoint)]).await.unwrap();

@@ -20,11 +20,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidemill_tests::alpaca_server::{AlpacaServer, Faults, KEY, SECRET};
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::*;
 use tidemill_trading::Decimal;
 
-/// A run that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Kills of one job; then it may end.
 const KILLS_PER_ROUND: usize = 6;
 
@@ -237,14 +236,14 @@ sinks:
     }
 }
 
-/// Waits for a child's end; `None` where `limit` passes first.
-fn wait(child: &Mutex<Child>, limit: Duration) -> Option<ExitStatus> {
-    let since = Instant::now();
+/// Waits for a child's end; `None` where `limit` passes first, or where it hangs.
+fn wait(child: &Mutex<Child>, limit: Option<Duration>) -> Option<ExitStatus> {
+    let (since, guard) = (Instant::now(), hang_guard());
     loop {
         if let Some(status) = child.lock().unwrap().try_wait().unwrap() {
             return Some(status);
         }
-        if since.elapsed() > limit {
+        if limit.map_or_else(|| guard.is_over(), |limit| since.elapsed() > limit) {
             return None;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -276,15 +275,14 @@ fn run(job: &Job, venue: &AlpacaServer, kill: Option<Kill>, rng: &mut Rng) -> bo
             }
         });
     }
-    let limit =
-        if kill == Some(Kill::Instant) { Duration::from_millis(rng.within(0..700)) } else { PATIENCE };
+    let limit = (kill == Some(Kill::Instant)).then(|| Duration::from_millis(rng.within(0..700)));
     let status = match wait(&child, limit) {
         Some(status) => status,
         None => {
             assert_eq!(kill, Some(Kill::Instant), "it hangs\n{}", job.log());
             child.lock().unwrap().kill().unwrap();
             killed.store(true, Ordering::SeqCst);
-            wait(&child, PATIENCE).unwrap()
+            wait(&child, None).unwrap()
         }
     };
     venue.unwatch();
@@ -454,7 +452,7 @@ fn a_strategy_that_is_killed_holds_what_it_wants() {
             }
             child = job.start(None);
         }
-        let deadline = Instant::now();
+        let guard = hang_guard();
         loop {
             let (held, open) = {
                 let book = venue.book();
@@ -466,7 +464,7 @@ fn a_strategy_that_is_killed_holds_what_it_wants() {
                 break;
             }
             assert!(child.try_wait().unwrap().is_none(), "it ended by itself\n{}", job.log());
-            if deadline.elapsed() > Duration::from_secs(40) {
+            if guard.is_over() {
                 let told = std::fs::read_to_string(job.folder.join("told.jsonl")).unwrap_or_default();
                 let told: Vec<&str> = told.lines().collect();
                 let fills = told_fills(&job.folder);

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array,
@@ -20,6 +20,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int32Type};
 use arrow::util::display::array_value_to_string;
 use tidemill_sql::{Engine, EngineConfig};
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::{binary, data, python, root, skipped, wait_for};
 
 /// A server that ends with the test.
@@ -61,15 +62,20 @@ impl Serving {
 
     /// Waits until the server computes nothing any more.
     fn settle(&self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let guard = hang_guard();
         loop {
             let before = self.ticks();
             std::thread::sleep(Duration::from_millis(700));
             if self.ticks() - before <= 3 {
                 return;
             }
-            assert!(Instant::now() < deadline, "the server still computes");
+            guard.check(|| "the server still computes".to_owned());
         }
+    }
+
+    /// Waits until the server has computed for half a second since `ticks`: a query is running.
+    fn computes(&self, ticks: u64) {
+        hang_guard().wait_until(|| "the query does not begin".to_owned(), || self.ticks() >= ticks + 50);
     }
 }
 
@@ -480,8 +486,9 @@ fn what_is_cancelled_timed_out_or_left_alone_ends() {
     let (_folder, serving) = serving(&["--statement-timeout", "1h"]);
     let url = serving.url("ann", "sslmode=disable");
     // Ctrl-C.
+    let before = serving.ticks();
     let running = psql_command(&url, &["-c", LONG], "").spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    serving.computes(before);
     Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
     let ended = refusal(&running.wait_with_output().unwrap());
     assert!(ended.contains("57014") && ended.contains("due to user request"), "{ended}");
@@ -494,15 +501,17 @@ fn what_is_cancelled_timed_out_or_left_alone_ends() {
     assert!(refusal(&set).contains("statement timeout"));
     serving.settle();
     // A client that is killed leaves nothing behind.
+    let before = serving.ticks();
     let mut killed = psql_command(&url, &["-c", LONG], "").spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1000));
+    serving.computes(before);
     killed.kill().unwrap();
     killed.wait().unwrap();
     serving.settle();
     // One that is killed while rows come, too.
     let many = "SELECT value FROM generate_series(1, 1000000000000)";
+    let before = serving.ticks();
     let mut killed = psql_command(&url, &["--csv", "-v", "FETCH_COUNT=0", "-c", many], "").spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1000));
+    serving.computes(before);
     killed.kill().unwrap();
     killed.wait().unwrap();
     serving.settle();

@@ -255,6 +255,7 @@ impl CheckpointStore {
         let path = self.manifest_path(manifest.id);
         let put = || async {
             let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+            crate::fault::io("manifest-put").map_err(|e| self.not_synced(&what, &e))?;
             match self.location.store.put_opts(&path, PutPayload::from(body.clone()), options).await {
                 Ok(_) => Ok(true),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
@@ -310,6 +311,7 @@ impl CheckpointStore {
         let (what, bytes, at) =
             (format!("write the state of `{node}`"), bytes::Bytes::from(bytes), self.at(&path));
         let put = || async {
+            crate::fault::io("state-put").map_err(|e| self.not_synced(&what, &e))?;
             let put = self.location.store.put(&at, PutPayload::from(bytes.clone())).await;
             put.map_err(|e| self.failed(&what, &e))?;
             self.location.sync(&at).await.map_err(|e| self.not_synced(&what, &e))

@@ -75,6 +75,8 @@ impl Upload {
     /// Makes the file visible.
     pub async fn complete(mut self, store: &dyn ObjectStore) -> Result<(), ConnectorError> {
         let fail = |e| failed(self.path.as_ref(), e);
+        tidemill_engine::fault::io("parquet-write")
+            .map_err(|e| crate::jsonl::failed(std::path::Path::new(self.path.as_ref()), &e))?;
         let last = PutPayload::from(std::mem::take(&mut self.waiting));
         match &mut self.parts {
             None => {

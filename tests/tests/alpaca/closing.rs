@@ -88,14 +88,14 @@ sinks:
     }
 
     fn wait(&mut self, what: &str, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let since = Instant::now();
+        let guard = hang_guard();
         loop {
             let told = self.told();
             if done(&told) {
                 return told;
             }
             let ended = self.child.try_wait().unwrap();
-            if ended.is_some() || since.elapsed() > Duration::from_secs(60) {
+            if ended.is_some() || guard.is_over() {
                 let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 panic!("{what} did not come: {ended:?}\n{log}\n{told:#?}");
             }
@@ -214,10 +214,7 @@ fn a_split_is_told_before_the_snapshot_that_has_it() {
         .collect();
     // From ten to thirty, and to nothing by the kill switch: never to nothing by a snapshot in the middle of the split.
     assert!(positions.contains(&10.0) && positions.contains(&30.0), "{positions:?}");
-    let since = Instant::now();
-    while held(&venue) != Decimal::ZERO && since.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    hang_guard().wait_until(|| format!("{} are held", held(&venue)), || held(&venue) == Decimal::ZERO);
     assert_eq!(orders(&venue), ["buy 10 market gtc filled", "sell 30 market gtc filled"]);
 }
 

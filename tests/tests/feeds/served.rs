@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidemill_connectors::capture::info::info;
@@ -10,18 +9,19 @@ use tidemill_connectors::capture::reader::Capture;
 use tidemill_connectors::capture::serve::ServeOptions;
 use tidemill_connectors::venue::frame::{Frame, FrameKind};
 use tidemill_tests::binary;
+use tidemill_tests::patience::hang_guard;
 
 use super::sessions::{DEPTH, KRAKEN, SPOT, Session};
 use super::told::{final_books, rows, time};
-use super::{PATIENCE, Running, count_lines, serve};
+use super::{Running, count_lines, serve};
 
 const FEEDS: [&str; 3] = ["deltas", "snapshots", "trades"];
 
 /// What a feed has to capture: messages and answers.
 type Expected<'a> = dyn Fn(&str) -> (u64, u64) + 'a;
 
-/// Runs a graph live until all that is served was captured and its rows have settled, stops it, and replays what
-/// was captured.
+/// Runs a graph live until all that is served was captured, replays the capture, and stops the live run when it has
+/// written all rows that it can write.
 fn live_and_replayed(folder: &Path, graph: &str, expected: &Expected) {
     std::fs::write(folder.join("graph.yaml"), graph).unwrap();
     let tidemill = |args: &[&str]| {
@@ -31,7 +31,6 @@ fn live_and_replayed(folder: &Path, graph: &str, expected: &Expected) {
     };
     let mut live = tidemill(&["run", "graph.yaml", "--progress", "off", "--checkpoints", "off"]);
     let mut live = Running(live.spawn().unwrap());
-    let deadline = Instant::now() + PATIENCE;
     let captured = |feed: &str| -> Result<(u64, u64), String> {
         let info = tidemill_tests::wait_for(async {
             let url = format!("captures/{feed}");
@@ -40,25 +39,28 @@ fn live_and_replayed(folder: &Path, graph: &str, expected: &Expected) {
         Ok((info.received, info.responses))
     };
     for feed in FEEDS {
-        while captured(feed)
-            .map_or(true, |(received, responses)| received < expected(feed).0 || responses < expected(feed).1)
-        {
-            assert!(Instant::now() < deadline, "{feed}: {:?} of {:?}", captured(feed), expected(feed));
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let has_all = || {
+            captured(feed).is_ok_and(|(received, responses)| {
+                received >= expected(feed).0 && responses >= expected(feed).1
+            })
+        };
+        hang_guard().wait_until(|| format!("{feed}: {:?} of {:?}", captured(feed), expected(feed)), has_all);
     }
-    let lines = || FEEDS.map(|feed| count_lines(&folder.join(format!("live.{feed}.jsonl"))));
-    let (mut now, mut quiet) = (lines(), 0);
-    while quiet < 10 {
-        std::thread::sleep(Duration::from_millis(150));
-        let before = std::mem::replace(&mut now, lines());
-        quiet = if now == before && now[0] > 0 { quiet + 1 } else { 0 };
-        assert!(Instant::now() < deadline, "{now:?}");
+    let replay = ["replay", "captures", "graph.yaml", "--progress", "off", "--set", "out=replayed"];
+    assert!(tidemill(&replay).status().unwrap().success());
+    // Live, a row is written when time has passed it, that is, with the next newer row: all but those as old as the
+    // newest. Of the books that may be all rows: they begin with the answers of REST, which have the time of the
+    // last message before them, and whichever answer comes first takes the others' rows to its time.
+    for feed in FEEDS {
+        let file = |run: &str| folder.join(format!("{run}.{feed}.jsonl"));
+        let times: Vec<i64> = rows(&file("replayed")).iter().map(|row| time(row, "ts")).collect();
+        let newest = times.iter().max().copied();
+        let passed = times.iter().filter(|ts| Some(**ts) != newest).count();
+        let now = || count_lines(&file("live"));
+        hang_guard().wait_until(|| format!("{feed}: {} of {passed} rows", now()), || now() >= passed);
     }
     Command::new("kill").args(["-TERM", &live.0.id().to_string()]).status().unwrap();
     assert!(live.0.wait().unwrap().success());
-    let replay = ["replay", "captures", "graph.yaml", "--progress", "off", "--set", "out=replayed"];
-    assert!(tidemill(&replay).status().unwrap().success());
     for feed in FEEDS {
         let text = |run: &str| std::fs::read_to_string(folder.join(format!("{run}.{feed}.jsonl"))).unwrap();
         let (live, replayed) = (text("live"), text("replayed"));

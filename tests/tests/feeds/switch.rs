@@ -3,14 +3,15 @@
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tidemill_connectors::capture::serve::ServeOptions;
 use tidemill_connectors::venue::frame::{Frame, FrameKind};
 use tidemill_tests::binary;
+use tidemill_tests::patience::hang_guard;
 
-use super::{PATIENCE, Running, serve};
+use super::{Running, serve};
 
 fn graph(address: &str) -> String {
     format!(
@@ -82,7 +83,7 @@ fn control(folder: &Path, args: &[&str]) -> Output {
 
 /// Waits for a row that `is` so among those that are told; gives all.
 fn told(folder: &Path, is: &dyn Fn(&Value) -> bool) -> Vec<Value> {
-    let deadline = Instant::now() + PATIENCE;
+    let guard = hang_guard();
     loop {
         let text = std::fs::read_to_string(folder.join("told.jsonl")).unwrap_or_default();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -90,7 +91,7 @@ fn told(folder: &Path, is: &dyn Fn(&Value) -> bool) -> Vec<Value> {
         if rows.iter().any(is) {
             return rows;
         }
-        assert!(Instant::now() < deadline, "told: {text}");
+        guard.check(|| format!("rows so far: {text}"));
         std::thread::sleep(Duration::from_millis(20));
     }
 }

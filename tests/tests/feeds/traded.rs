@@ -3,20 +3,22 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidemill_connectors::capture::info::info;
 use tidemill_connectors::capture::reader::Capture;
 use tidemill_connectors::capture::serve::ServeOptions;
 use tidemill_tests::binary;
+use tidemill_tests::patience::hang_guard;
 
 use super::rebuild::KRAKEN_LEVELS;
 use super::sessions::{KRAKEN, Session};
-use super::{PATIENCE, Running, count_lines, serve, session};
+use super::{Running, count_lines, serve, session};
 use tidemill_connectors::venue::frame::{Frame, FrameKind};
 
 const MESSAGES: usize = 3000;
+/// Orders, changes and cancels that may be as old as a session's newest message.
+const AT_THE_END: usize = 4;
 /// The connection of the recorded session that has the books.
 const BOOKS: u32 = 2;
 
@@ -153,20 +155,11 @@ fn live_is_backtest(
     let mut run = Running(
         tidemill(folder, &["run", "live.yaml", "--progress", "off", "--checkpoints", "off"]).spawn().unwrap(),
     );
-    let deadline = Instant::now() + PATIENCE;
     let captured = || {
         tidemill_tests::wait_for(async { info(&Capture::open("captures", folder, feed).await?).await })
             .map_or(0, |info| info.received)
     };
-    let (mut lines, mut quiet) = (0, 0);
-    while captured() < messages || quiet < 10 {
-        assert!(Instant::now() < deadline, "{} captured, {lines} orders", captured());
-        std::thread::sleep(Duration::from_millis(100));
-        let before = std::mem::replace(&mut lines, count_lines(&folder.join("orders.jsonl")));
-        quiet = if lines == before && lines > 0 { quiet + 1 } else { 0 };
-    }
-    Command::new("kill").args(["-TERM", &run.0.id().to_string()]).status().unwrap();
-    assert!(run.0.wait().unwrap().success());
+    hang_guard().wait_until(|| format!("{} of {messages} captured", captured()), || captured() >= messages);
     let backtest = ["backtest", "past.yaml", "--keep", "sent", "--out", "out", "--json"];
     assert!(tidemill(folder, &backtest).stdout(Stdio::null()).status().unwrap().success());
     // One thread reads the file in its order, which is that of the run.
@@ -187,11 +180,19 @@ fn live_is_backtest(
     let read = |text: &str| -> Vec<String> {
         text.lines().map(|line| told(&serde_json::from_str(line).unwrap())).collect()
     };
-    let (live, past) = (read(&std::fs::read_to_string(folder.join("orders.jsonl")).unwrap()), read(&past));
+    let past = read(&past);
+    // Live, an order is written when time has passed it: not what is as old as the newest message.
+    let now = || count_lines(&folder.join("orders.jsonl"));
+    hang_guard().wait_until(
+        || format!("{} orders live, {} in the backtest", now(), past.len()),
+        || now() + AT_THE_END >= past.len(),
+    );
+    Command::new("kill").args(["-TERM", &run.0.id().to_string()]).status().unwrap();
+    assert!(run.0.wait().unwrap().success());
+    let live = read(&std::fs::read_to_string(folder.join("orders.jsonl")).unwrap());
     assert!(live.len() > orders_min, "only {} orders", live.len());
-    // Stopped, a run leaves what its watermark has not passed: what is as old as the newest message.
     let (ours, theirs) = (live.len(), past.len());
-    assert!((ours..=ours + 4).contains(&theirs), "{ours} live, {theirs} in the backtest");
+    assert!((ours..=ours + AT_THE_END).contains(&theirs), "{ours} live, {theirs} in the backtest");
     assert_eq!(live, past[..live.len()]);
     eprintln!("{} orders, changes and cancels live, {} in the backtest, the same", live.len(), past.len());
 }
