@@ -2,7 +2,6 @@
 //!
 //! Requests are passed on with their headers as they are (`Host` included: it is signed).
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -135,31 +134,33 @@ async fn forward(request: Request<Incoming>, upstream: &str) -> Result<Response<
     Ok(Response::from_parts(head, Full::new(body)))
 }
 
-/// A server that counts what reaches it, for tests of the proxy: answers every request with 200 and `ok`.
-pub async fn counting_server() -> std::io::Result<(SocketAddr, Arc<Mutex<u64>>)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let count: Arc<Mutex<u64>> = Arc::default();
-    let counted = count.clone();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let counted = counted.clone();
-            let service = service_fn(move |_: Request<Incoming>| {
-                *counted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok")))) }
-            });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service),
-            );
-        }
-    });
-    Ok((address, count))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::convert::Infallible;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A server that counts what reaches it: it answers every request with 200 and `ok`.
+    async fn counting_server() -> std::io::Result<(SocketAddr, Arc<Mutex<u64>>)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let count: Arc<Mutex<u64>> = Arc::default();
+        let counted = count.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let counted = counted.clone();
+                let service = service_fn(move |_: Request<Incoming>| {
+                    *counted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                    async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok")))) }
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(socket), service),
+                );
+            }
+        });
+        Ok((address, count))
+    }
 
     async fn get(address: SocketAddr) -> String {
         let mut socket = TcpStream::connect(address).await.unwrap();

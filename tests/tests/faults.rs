@@ -51,8 +51,6 @@ fn whatever_goes_wrong_readers_see_each_row_once() {
     let jobs = number("TIDEMILL_JOBS", 4);
     let folder = tempfile::tempdir().unwrap();
     let Some(world) = World::new(folder.path().to_owned()) else { return };
-    // Where the broker is someone else's, its connections are cut, but it is not restarted.
-    let restarts = std::env::var_os("TIDEMILL_SERVICES").is_some();
     let (next, alone) = (AtomicU64::new(0), RwLock::new(()));
     let (failures, counts) = (Mutex::new(Vec::new()), Mutex::new(BTreeMap::<String, usize>::new()));
     let work = || {
@@ -61,7 +59,7 @@ fn whatever_goes_wrong_readers_see_each_row_once() {
             if i >= plans || failures.lock().unwrap().len() >= FAILURES_MAX {
                 return;
             }
-            let plan = plan::plan(seed + i, restarts);
+            let plan = plan::plan(seed + i);
             if plan.s3 && world.bucket.is_none() {
                 continue;
             }

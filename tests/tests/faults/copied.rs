@@ -12,12 +12,21 @@ use crate::plan::Fault;
 
 /// The ids of rows in the order in which they stand in a sink, those that end partitions left out.
 pub fn ids(lines: &[String]) -> Vec<u64> {
+    all_ids(lines).into_iter().filter(|id| *id < ENDS).collect()
+}
+
+/// Whether rows that end partitions are in all sinks.
+pub fn has_ends(seen: &Seen) -> bool {
+    [&seen.signals, &seen.studies].iter().all(|lines| all_ids(lines).iter().any(|id| *id >= ENDS))
+}
+
+fn all_ids(lines: &[String]) -> Vec<u64> {
     let id = |line: &String| {
         let json = &line[line.find('{')?..];
         let row: Value = serde_json::from_str(json).ok()?;
         row["size"].as_f64().map(|id| id as u64)
     };
-    lines.iter().filter_map(id).filter(|id| *id < ENDS).collect()
+    lines.iter().filter_map(id).collect()
 }
 
 /// Rows that some sink does not have yet.

@@ -432,7 +432,7 @@ impl<'a> Performance<'a> {
         input::produce(&self.world.brokers, &self.topic, input::ends(self.partitions));
         let mut running = self.start(self.last(), None);
         let guard = hang_guard();
-        let mut looked = 0;
+        let mut passed = false;
         loop {
             if let Some(status) = running.status() {
                 return Err(format!("the undisturbed run at the end failed: {status}"));
@@ -442,11 +442,15 @@ impl<'a> Performance<'a> {
             if copied::missing(self, &seen) == 0 {
                 break;
             }
-            looked += 1;
-            if guard.is_over() {
-                return Err(copied::difference(self, &seen)
-                    .unwrap_or_else(|| format!("hung: rows do not come, looked for {looked} times")));
+            // The rows at the end come behind all others: what is not there when they were is lost.
+            let wrong = || copied::difference(self, &seen).unwrap_or_else(|| "rows are missing".to_owned());
+            if passed {
+                return Err(wrong());
             }
+            if guard.is_over() {
+                return Err(format!("hung: {}", wrong()));
+            }
+            passed = copied::has_ends(&seen);
         }
         running.signal("TERM");
         match running.end() {

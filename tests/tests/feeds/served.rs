@@ -11,7 +11,7 @@ use tidemill_connectors::venue::frame::{Frame, FrameKind};
 use tidemill_tests::binary;
 use tidemill_tests::patience::hang_guard;
 
-use super::sessions::{DEPTH, KRAKEN, SPOT, Session};
+use super::sessions::{DEPTH, KRAKEN, SPOT, Session, replay};
 use super::told::{final_books, rows, time};
 use super::{Running, count_lines, serve};
 
@@ -161,4 +161,25 @@ fn the_kraken_session_served_live_is_the_replay_of_its_capture() {
     });
     live_and_replayed(folder.path(), &graph, &|feed| (messages[usize::from(feed != "trades")], 0));
     ends_right(&KRAKEN, &sessions, folder.path());
+}
+
+/// A live run of these frames writes no row of books at all before another message comes, on any machine: whether there
+/// are rows to wait for depends on which of several answers comes first.
+#[test]
+fn behind_the_last_message_the_first_answer_decides_how_many_rows_time_has_passed() {
+    let Some(sessions) = Session::folder() else { return };
+    let frames = SPOT.frames(&sessions).into_iter().filter(|frame| frame.kind != FrameKind::Closed);
+    let (answers, before): (Vec<Frame>, Vec<Frame>) =
+        frames.partition(|frame| matches!(frame.kind, FrameKind::Response { .. }));
+    let passed: Vec<usize> = (0..answers.len())
+        .map(|first| {
+            let mut frames = before.clone();
+            frames.extend(answers[first..].iter().chain(&answers[..first]).cloned());
+            let times: Vec<i64> =
+                replay(&SPOT, &frames).rows("deltas").iter().map(|row| time(row, "ts")).collect();
+            let newest = times.iter().max().copied();
+            times.iter().filter(|ts| Some(**ts) != newest).count()
+        })
+        .collect();
+    assert!(passed.contains(&0) && passed.iter().any(|n| *n > 0), "{passed:?}");
 }

@@ -126,20 +126,20 @@ impl Session {
 }
 
 /// What a replay of frames left.
-struct Replayed {
+pub struct Replayed {
     folder: tempfile::TempDir,
     /// What each source counted.
     counts: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Replayed {
-    fn rows(&self, name: &str) -> Vec<Value> {
+    pub fn rows(&self, name: &str) -> Vec<Value> {
         rows(&self.folder.path().join(format!("live.{name}.jsonl")))
     }
 }
 
 /// Imports frames into a capture and runs the session's graph from it with the binary.
-fn replay(session: &Session, frames: &[Frame]) -> Replayed {
+pub fn replay(session: &Session, frames: &[Frame]) -> Replayed {
     let folder = tempfile::tempdir().unwrap();
     wait_for(import::write(frames, "capture", folder.path())).unwrap();
     std::fs::write(folder.path().join("graph.yaml"), session.graph(|_| json!({}))).unwrap();
