@@ -18,7 +18,7 @@ use crate::commands::run::{HowArgs, ShowProgress, run_plan, runtime};
 
 /// Runs as one of several processes.
 pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Result<ExitCode> {
-    let runtime = runtime()?;
+    let runtime = runtime(options.workers)?;
     let stop = CancellationToken::new();
     watch_signals(&runtime, stop.clone())?;
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("standard input is closed")?;
