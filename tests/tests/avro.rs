@@ -54,7 +54,6 @@ async fn read(with: Value, chunk_rows: usize) -> Result<Read, ConnectorError> {
         instance: 0,
         instances: 1,
         restored: BTreeMap::new(),
-        former: Vec::new(),
         chunk_rows,
         clock: Clock::System,
         stop: CancellationToken::new(),
@@ -269,6 +268,7 @@ async fn open(with: &Value, job: &str, generation: u64) -> Result<Box<dyn SinkWr
         start_checkpoint: 0,
         schema: orders().schema,
         restored: vec![],
+        former: Vec::new(),
         base: ".".into(),
         clock: Clock::System,
     };

@@ -319,7 +319,7 @@ fn late_and_doubled_rows_go_the_way_the_graph_says() {
             "vars: {{ late: admit, lateness: 0s }}\n\
              sources:\n  rows: {{ kind: kafka, with: {{ brokers: \"{brokers}\", topic: {topic}, schema: {{ ts: timestamp, symbol: symbol, id: i64 }}, stop: end, late: $late, lateness: $lateness, on_error: {{ dead_letter: letters }} }} }}\n\
              operators:\n  once: {{ kind: dedupe, from: rows, with: {{ by: [symbol, id], within: 1h }} }}\n\
-             sinks:\n  all: {{ kind: jsonl, from: rows, with: {{ path: all.jsonl }} }}\n  each: {{ kind: jsonl, from: once, with: {{ path: each.jsonl }} }}\n  letters: {{ kind: jsonl, with: {{ path: letters.jsonl }} }}\n"
+             sinks:\n  all: {{ kind: jsonl, from: rows, with: {{ path: all.jsonl, existing: replace }} }}\n  each: {{ kind: jsonl, from: once, with: {{ path: each.jsonl, existing: replace }} }}\n  letters: {{ kind: jsonl, with: {{ path: letters.jsonl, existing: replace }} }}\n"
         ),
     );
     let seen = |file: &str| -> Vec<(String, i64)> {
@@ -582,14 +582,14 @@ fn a_full_disk_in_the_checkpoint_store_costs_checkpoints_and_no_rows() {
     disk.free();
     produce(&brokers, &topic, trades(101..201));
     until("the job goes on", &|| running.said(), || flow.lines("out.jsonl").len() >= 200);
+    // However long the disk stays full: rows flow, and the last checkpoint is there when it can be.
     disk.fill();
-    assert_eq!(running.wait(), Some(1), "it does not go on for ever without checkpoints");
-    let said = running.said();
-    assert!(said.contains("No space left on device") && said.contains("cannot "), "{said}");
-    disk.free();
+    let failed = |text: &str| text.matches("a checkpoint has failed; the job goes on").count();
+    let before = failed(&running.said());
+    until("checkpoints fail again", &|| running.said(), || failed(&running.said()) >= before + 2);
     produce(&brokers, &topic, trades(201..301));
-    let mut running = flow.start(&args);
-    until("the next run has the rest", &|| running.said(), || flow.lines("out.jsonl").len() >= 300);
+    until("rows come all the same", &|| running.said(), || flow.lines("out.jsonl").len() >= 300);
+    disk.free();
     running.stop();
     assert_eq!(prices(&flow.lines("out.jsonl"))[..300], numbers(0..300));
 }

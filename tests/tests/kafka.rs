@@ -84,7 +84,6 @@ async fn read_as(with: Value, restored: BTreeMap<u32, Value>, instance: usize, i
         instance,
         instances,
         restored,
-        former: Vec::new(),
         chunk_rows: 1000,
         clock: Clock::System,
         stop: stop.clone(),
@@ -215,6 +214,7 @@ async fn open_run(
         resumed: generation != run,
         replayable: true,
         start_checkpoint: u64::from(!restored.is_empty()),
+        former: Vec::new(),
         schema: signal_info().schema,
         restored,
         base: ".".into(),
@@ -411,7 +411,11 @@ async fn a_topic_that_was_created_again_is_refused() {
     let with = trades(&address, &topic, json!({"stop": "end"}));
     admin::create_topic(&connection, &topic, 1, &[]).await.unwrap();
     admin::produce(&connection, &topic, (0..10).map(trade).collect()).await.unwrap();
-    let (.., positions) = read(with.clone(), BTreeMap::new()).await.all().await;
+    let (.., mut positions) = read(with.clone(), BTreeMap::new()).await.all().await;
+    // The end that this read had is not that of the next.
+    for position in positions.values_mut() {
+        position.as_object_mut().unwrap().remove("end");
+    }
     admin::produce(&connection, &topic, (10..20).map(trade).collect()).await.unwrap();
     let client: rdkafka::admin::AdminClient<_> =
         ClientConfig::new().set("bootstrap.servers", &address).create().unwrap();

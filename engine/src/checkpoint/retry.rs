@@ -7,10 +7,10 @@ use backon::{ExponentialBuilder, Retryable};
 use crate::checkpoint::CheckpointError;
 
 /// Tries after the first.
-const TIMES: usize = 8;
+const TIMES: usize = 6;
 /// Pause before the second try; each is twice the one before, give or take some chance, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(8);
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 impl CheckpointError {
     /// Whether the same may succeed later.
@@ -19,7 +19,7 @@ impl CheckpointError {
     }
 }
 
-/// Repeats `call` while it fails in a way that may pass, for about half a minute in all.
+/// Repeats `call` while it fails in a way that may pass, for some seconds in all: who asks again has patience of their own.
 pub async fn retried<T, F>(mut call: impl FnMut() -> F) -> Result<T, CheckpointError>
 where
     F: Future<Output = Result<T, CheckpointError>>,

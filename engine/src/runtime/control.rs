@@ -33,8 +33,8 @@ use crate::runtime::time::Time;
 pub enum Command {
     /// Sources pass into the epoch after `id`; with `halt` they send nothing any more.
     Checkpoint { id: u64, halt: bool },
-    /// Checkpoint `id` is committed.
-    Committed { id: u64 },
+    /// Checkpoint `id` is committed; with `begun` rows may flow.
+    Committed { id: u64, begun: bool },
     /// The run is over: everything lets go.
     Close,
 }
@@ -296,8 +296,8 @@ impl Local {
                 self.epoch.set(id + 1);
                 self.halt.set(self.halt.get() || halt);
             }
-            Command::Committed { id } => {
-                self.emit.set(true);
+            Command::Committed { id, begun } => {
+                self.emit.set(self.emit.get() || begun);
                 self.shared.options.control.committed(id);
                 for told in self.on_commit.borrow_mut().iter_mut() {
                     told(id);

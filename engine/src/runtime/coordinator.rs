@@ -14,7 +14,7 @@ use crate::registry::Role;
 use crate::runtime::control::{Ack, Command, Report, Shared, partition_states, state_file};
 use crate::runtime::stall::Stalls;
 
-/// How often the last checkpoint of a run is tried; each try is some half minute of patience of its own.
+/// How often the last checkpoint of a run is tried, for some minutes in all.
 const LAST_TRIES: u32 = 10;
 /// Pause after a failed checkpoint, doubled with each failure in a row up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(500);
@@ -35,8 +35,9 @@ pub struct Coordinator {
     ended: BTreeSet<(usize, usize)>,
     /// Source instances that have announced where they begin.
     ready: BTreeSet<(usize, usize)>,
-    /// The checkpoint that fixes where sources begin is not committed yet.
-    begins: bool,
+    /// Checkpoints to commit before the first row: they fix where sources begin and what sinks write to. Two, so that one that
+    /// is damaged later leaves another.
+    begins: u8,
     stop_asked: bool,
     checkpoint_requested: bool,
     stalls: Stalls,
@@ -69,7 +70,7 @@ impl Coordinator {
             peers,
             ended: BTreeSet::new(),
             ready: BTreeSet::new(),
-            begins: shared.begins(),
+            begins: if shared.begins() { 2 } else { 0 },
             stop_asked: false,
             checkpoint_requested: false,
             stalls: Stalls::new(shared.options.stall_after, &shared.clock),
@@ -110,10 +111,10 @@ impl Coordinator {
             match outcome {
                 Ok(()) => {
                     self.failures = 0;
-                    self.begins = false;
+                    self.begins = self.begins.saturating_sub(1);
                     self.since_committed = self.shared.clock.start();
                     self.shared.metrics.checkpoint_committed(self.shared.clock.now_ns());
-                    commands.push(Command::Committed { id });
+                    commands.push(Command::Committed { id, begun: self.begins == 0 });
                     if matches!(reason, Reason::Stop | Reason::End) {
                         commands.push(Command::Close);
                         self.closed = true;
@@ -132,7 +133,7 @@ impl Coordinator {
             let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source).count();
             let reason = if self.stop_asked {
                 Some(Reason::Stop)
-            } else if self.begins {
+            } else if self.begins > 0 {
                 // The first one, so that a run which is killed at once begins at the same places again.
                 (self.ready.len() == sources * self.peers).then_some(Reason::Interval)
             } else if self.ended.len() == sources * self.peers {

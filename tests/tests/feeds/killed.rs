@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tidemill_connectors::capture::info::info;
 use tidemill_connectors::capture::reader::Capture;
 use tidemill_connectors::capture::serve::ServeOptions;
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::{Rng, binary};
 
-use super::{PATIENCE, Running, serve, session};
+use super::{Running, serve, session};
 
 /// Messages that are served, one a millisecond.
 const N: usize = 9000;
@@ -91,7 +92,7 @@ fn run(folder: &Path, connection: &str, seed: u64) {
     std::fs::write(folder.join("graph.yaml"), graph(&server.address, connection)).unwrap();
     let mut random = Rng(seed);
     let (out, archive) = (folder.join("live.jsonl"), folder.join("live.parquet"));
-    let deadline = Instant::now() + PATIENCE * 6;
+    let guard = hang_guard();
     let mut seen: Vec<String> = Vec::new();
     let mut files = BTreeSet::new();
     for _ in 0..KILLS {
@@ -99,7 +100,7 @@ fn run(folder: &Path, connection: &str, seed: u64) {
         let before = text(&out).len();
         // It has written something; then it is killed at any instant.
         while text(&out).len() <= before && server.served().ended == 0 {
-            assert!(Instant::now() < deadline, "nothing was written");
+            guard.check(|| "nothing was written".into());
             std::thread::sleep(Duration::from_millis(5));
         }
         std::thread::sleep(Duration::from_millis(random.within(0..1600)));
@@ -111,7 +112,7 @@ fn run(folder: &Path, connection: &str, seed: u64) {
     let mut job = Running(tidemill(folder, &["run", "graph.yaml", "--progress", "off"]).spawn().unwrap());
     let (mut quiet, mut length) = (0, 0);
     while quiet < 20 || server.served().ended == 0 {
-        assert!(Instant::now() < deadline, "{:?}", server.served().ended);
+        guard.check(|| format!("the served sessions have not ended: {:?}", server.served().ended));
         std::thread::sleep(Duration::from_millis(100));
         let now = text(&out).len();
         quiet = if now == length && now > 0 { quiet + 1 } else { 0 };
