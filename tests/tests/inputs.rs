@@ -32,7 +32,8 @@ fn run(graph: &Path, dir: &str, fault: Option<&str>, args: &[&str]) -> (bool, St
 #[test]
 fn another_folder_is_refused_and_the_own_one_is_read_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    (input(&folder.path().join("a"), 1), input(&folder.path().join("b"), 2));
+    input(&folder.path().join("a"), 1);
+    input(&folder.path().join("b"), 2);
     let graph = folder.path().join("graph.yaml");
     let text = "dataflow: inputs\nversion: 1\nvars: { dir: a }\ncheckpoints: { every: 20ms }\n\
         sources:\n  prices: { kind: csv, with: { url: \"${dir}/*.csv\", schema: { ts: timestamp, price: f64 } } }\n\

@@ -196,6 +196,9 @@ pub fn add<'scope>(
 /// Positions by partition, of checkpoints that are not committed yet.
 type Uncommitted = Rc<RefCell<VecDeque<(u64, BTreeMap<u32, Position>)>>>;
 
+/// A partition, and a decision about it that is durable.
+type Decided = (u32, Floor);
+
 struct SourceRun {
     local: Rc<Local>,
     id: usize,
@@ -214,7 +217,7 @@ struct SourceRun {
     /// What earlier attempts require; `None` until it is known.
     resumed: Option<decide::Resumed>,
     /// Decisions that are durable.
-    decided: (mpsc::UnboundedSender<(u32, Floor)>, mpsc::UnboundedReceiver<(u32, Floor)>),
+    decided: (mpsc::UnboundedSender<Decided>, mpsc::UnboundedReceiver<Decided>),
     wake: Arc<dyn Fn() + Send + Sync>,
     /// The coordinator knows that this instance is ready.
     reported: bool,

@@ -6,6 +6,7 @@ use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 use tidemill_connectors::kafka::Connection;
 use tidemill_connectors::kafka::admin::{self, Message};
+use tidemill_tests::patience::hang_guard;
 use tidemill_tests::{Rng, wait_for};
 
 /// Trades in the topic of the jobs that compute.
@@ -28,14 +29,22 @@ pub fn produce(brokers: &str, topic: &str, messages: Vec<Message>) {
     wait_for(admin::produce(&Connection::plain(brokers), topic, messages)).unwrap();
 }
 
-/// Gives a topic more partitions.
+/// Gives a topic more partitions. A broker that has just been started again may not know yet that it can.
 pub fn grow(brokers: &str, topic: &str, partitions: usize) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let results =
-        wait_for(admin.create_partitions(&[NewPartitions::new(topic, partitions)], &AdminOptions::new()));
-    for result in results.unwrap() {
-        result.unwrap();
+    let guard = hang_guard();
+    loop {
+        let new = [NewPartitions::new(topic, partitions)];
+        let failed = match wait_for(admin.create_partitions(&new, &AdminOptions::new())) {
+            Ok(results) => match results.into_iter().find_map(Result::err) {
+                None => return,
+                Some((_, code)) => code.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        guard.check(|| format!("topic {topic} gets no more partitions: {failed}"));
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }
 

@@ -148,7 +148,7 @@ impl<'a> Performance<'a> {
         let seen = self.job.seen();
         let wrong = match self.plan.flow {
             Flow::Copy => copied::difference(self, &seen),
-            flow => difference(&self.world.expected(flow, self.plan.files), &seen),
+            flow => difference(self.world.expected(flow, self.plan.files), &seen),
         };
         let panics = self.job.log().lines().filter(|line| line.contains("panicked at")).count();
         match (wrong, panics) {
