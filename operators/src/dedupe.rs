@@ -1,10 +1,9 @@
 //! `dedupe`: of rows equal in some columns within a span of time, the first goes on.
 //!
 //! Time: a row at `t` is a duplicate when the last one let through was later than `t - within`. State:
-//! one time for each key let through in the last two spans; older ones are swept out as the watermark
-//! passes, a few key groups at a time. When that happens never shows: rows are judged by their times.
+//! one time for each key with a row within the last span; older keys expire as the watermark passes. When that
+//! happens never shows: rows are judged by their times.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -15,8 +14,8 @@ use tidemill_engine::component::{
     Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
 };
 use tidemill_engine::duration::Span;
-use tidemill_engine::keys::{GROUPS, KeyReader, group_of};
-use tidemill_engine::operator::{END, Operator, OperatorError, Output, State};
+use tidemill_engine::keyed::ExpiringState;
+use tidemill_engine::operator::{Operator, OperatorError, Output, State};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
 
@@ -68,144 +67,92 @@ impl OperatorKind for Dedupe {
             return Err(problems);
         }
         let within = params.within.ns();
+        let schema = input.schema.clone();
         Ok(OperatorPlan {
             schema: input.schema.clone(),
             distribution: Distribution::Keyed(vec![params.by]),
             ordered: true,
             passes: input.schema.fields().iter().map(|f| (f.name().clone(), f.name().clone())).collect(),
             build: Arc::new(move || {
-                let seen = Seen { groups: vec![Group::default(); GROUPS as usize], snapshot: None };
-                Box::new(Filter { reader: KeyReader::new(by.clone()), within, seen, swept: None })
+                let seen = Seen(ExpiringState::new(by.clone(), &schema, Some(within), Vec::new));
+                Box::new(Filter { within, seen })
             }),
         })
     }
 }
 
-/// Keys by the time that the last row was let through.
-type Group = HashMap<Box<[u8]>, i64>;
+/// By key: when its last row was let through.
+type Passed = ExpiringState<Vec<Option<i64>>>;
 
-/// What has been let through, by key group, with snapshots by copy before write.
-struct Seen {
-    groups: Vec<Group>,
-    snapshot: Option<Snapshot>,
-}
+/// What has been let through.
+struct Seen(Passed);
 
-struct Snapshot {
-    pending: Vec<bool>,
-    next: u16,
-    early: Vec<(u16, Vec<u8>)>,
-}
-
-fn encode(group: &Group) -> Vec<u8> {
-    let mut entries: Vec<(&Box<[u8]>, &i64)> = group.iter().collect();
-    entries.sort_unstable();
-    postcard::to_stdvec(&entries).expect("writing lists of numbers to memory does not fail")
-}
-
-impl Seen {
-    /// The group, to be changed.
-    fn group(&mut self, group: u16) -> &mut Group {
-        if let Some(snapshot) = &mut self.snapshot
-            && std::mem::take(&mut snapshot.pending[group as usize])
-        {
-            snapshot.early.push((group, encode(&self.groups[group as usize])));
-        }
-        &mut self.groups[group as usize]
-    }
-}
+/// First byte of a key group. (Groups of earlier releases begin with how many entries they have, which is not zero.)
+const VERSION: u8 = 0;
 
 impl State for Seen {
     fn begin(&mut self) {
-        self.snapshot = Some(Snapshot { pending: vec![true; GROUPS as usize], next: 0, early: Vec::new() });
+        self.0.begin();
     }
 
     fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>> {
-        let snapshot = self.snapshot.as_mut()?;
-        let mut groups = std::mem::take(&mut snapshot.early);
-        let mut size: usize = groups.iter().map(|(_, bytes)| bytes.len()).sum();
-        while snapshot.next < GROUPS && size < budget {
-            let group = snapshot.next;
-            snapshot.next += 1;
-            if std::mem::take(&mut snapshot.pending[group as usize]) {
-                let bytes = encode(&self.groups[group as usize]);
-                size += bytes.len();
-                groups.push((group, bytes));
-            }
-        }
-        if groups.is_empty() && snapshot.next == GROUPS {
-            self.snapshot = None;
-            return None;
-        }
-        // A group without keys is one zero: the length of its list.
-        groups.retain(|(_, bytes)| bytes.len() > 1);
+        let mut groups = self.0.next(budget)?;
+        groups.iter_mut().for_each(|(_, bytes)| bytes.insert(0, VERSION));
         Some(groups)
     }
 
     fn restore(&mut self, group: u16, bytes: &[u8]) -> Result<(), OperatorError> {
-        let entries: Vec<(Box<[u8]>, i64)> =
-            postcard::from_bytes(bytes).map_err(|e| OperatorError::State(e.to_string()))?;
-        self.groups[group as usize].extend(entries);
-        Ok(())
+        match bytes.split_first() {
+            Some((&VERSION, bytes)) => self.0.restore(group, bytes),
+            _ => self.0.restore(group, &of_earlier_release(bytes)?),
+        }
     }
 
     fn keys(&self) -> usize {
-        self.groups.iter().map(HashMap::len).sum()
+        self.0.keys()
     }
 }
 
+/// A key group that an earlier release has written (a list of keys and times), as [`ExpiringState`] reads it.
+fn of_earlier_release(bytes: &[u8]) -> Result<Vec<u8>, OperatorError> {
+    let broken = |e: postcard::Error| OperatorError::State(e.to_string());
+    let entries: Vec<(Box<[u8]>, i64)> = postcard::from_bytes(bytes).map_err(broken)?;
+    let mut group = Vec::new();
+    for (key, passed) in entries {
+        let state = postcard::to_stdvec(&Some(passed)).map_err(broken)?;
+        group.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        group.extend_from_slice(&key);
+        group.extend_from_slice(&(8 + state.len() as u32).to_le_bytes());
+        group.extend_from_slice(&passed.to_le_bytes());
+        group.extend_from_slice(&state);
+    }
+    Ok(group)
+}
+
 struct Filter {
-    reader: KeyReader,
     within: i64,
     seen: Seen,
-    /// How far sweeping has come, in turns (see [`advance`](Operator::advance)).
-    swept: Option<i64>,
 }
 
 impl Operator for Filter {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         let Some(batch) = &inputs[0] else { return Ok(()) };
-        let (mut numbers, mut keys) = (Vec::new(), Vec::<Box<[u8]>>::new());
-        self.reader.map(batch, &mut numbers, |key| {
-            keys.push(key.into());
-            keys.len() - 1
-        });
-        let mut firsts = Vec::with_capacity(numbers.len());
-        for (number, ts) in numbers.iter().zip(row::ts(batch)) {
-            let key = &keys[*number];
-            let group = self.seen.group(group_of(key));
-            let first = match group.get_mut(key) {
-                Some(last) if *ts < last.saturating_add(self.within) => false,
-                Some(last) => {
-                    *last = *ts;
-                    true
-                }
-                None => {
-                    group.insert(key.clone(), *ts);
-                    true
-                }
-            };
+        let (slots, passed) = self.seen.0.rows(batch);
+        let mut firsts = Vec::with_capacity(slots.len());
+        for (slot, ts) in slots.iter().zip(row::ts(batch)) {
+            let last = &mut passed[*slot as usize];
+            let first = last.is_none_or(|last| *ts >= last.saturating_add(self.within));
+            if first {
+                *last = Some(*ts);
+            }
             firsts.push(first);
         }
         out.push(filter_record_batch(batch, &BooleanArray::from(firsts))?);
         Ok(())
     }
 
-    /// Time is cut into turns of `within / GROUPS`; with each turn, one group is swept.
     fn advance(&mut self, watermark: i64, _: &mut Output) -> Result<(), OperatorError> {
-        if watermark == END {
-            return Ok(());
-        }
-        let turn = watermark.div_euclid((self.within / i64::from(GROUPS)).max(1));
-        let from = self.swept.unwrap_or(turn).max(turn.saturating_sub(i64::from(GROUPS)));
-        self.swept = Some(turn);
-        for turn in from..turn {
-            let group = turn.rem_euclid(i64::from(GROUPS)) as u16;
-            if !self.seen.groups[group as usize].is_empty() {
-                let within = self.within;
-                self.seen.group(group).retain(|_, last| last.saturating_add(within) > watermark);
-            }
-        }
-        Ok(())
+        self.seen.0.expire(watermark)
     }
 
     fn state(&mut self) -> Option<&mut dyn State> {
@@ -276,6 +223,23 @@ mod tests {
             assert!(dedupe.state().unwrap().keys() <= 2200, "{}", dedupe.state().unwrap().keys());
         }
         assert_eq!(out.drain().map(|b| b.num_rows()).sum::<usize>(), 20_000);
+    }
+
+    /// Given a checkpoint of an earlier release, then what it remembers counts.
+    #[test]
+    fn groups_of_an_earlier_release_are_read() {
+        let plan = planned("10ns");
+        let (mut dedupe, mut out) = ((plan.build)(), Output::new(plan.schema.clone()));
+        let keys = std::cell::RefCell::new(Vec::new());
+        let reader = tidemill_engine::keys::KeyReader::new(vec![3, 4]);
+        reader.map(&batch(&[(0, "A", 1)]), &mut Vec::new(), |key| keys.borrow_mut().push(key.to_vec()));
+        let key = keys.into_inner().remove(0);
+        let bytes = postcard::to_stdvec(&vec![(key.clone(), 100_i64)]).unwrap();
+        dedupe.state().unwrap().restore(tidemill_engine::keys::group_of(&key), &bytes).unwrap();
+        let rows = [(109, "A", 1), (109, "B", 1), (110, "A", 1)];
+        dedupe.process(&[Some(batch(&rows))], &mut out).unwrap();
+        let passed: Vec<i64> = out.drain().flat_map(|b| row::ts(&b).to_vec()).collect();
+        assert_eq!(passed, [109, 110]);
     }
 
     #[test]
