@@ -156,7 +156,7 @@ fn workers(args: &Args) -> Result<(), String> {
 fn hold(args: &Args) -> Result<(), String> {
     let rows = args.millions * 1_000_000 / 2;
     let options = RunOptions::default();
-    let with = format!("rows: {rows}, partitions: 3, disorder_ns: 5000000, lateness: 5ms");
+    let with = format!("rows: {rows}, partitions: 3, disorder_ns: 5000000, max_out_of_orderness: 5ms");
     report(
         "memory, 3 partitions out of order -> hold -> five",
         None,

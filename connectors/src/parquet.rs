@@ -31,7 +31,7 @@ pub mod reader;
 /// `url` is one file, a folder (every `.parquet` below it) or a glob, local or in an object store.
 /// Files whose times follow each other are read one after another; those that overlap are merged row
 /// by row, equal times by file name. Each file should be in order of time by itself; where it is
-/// not, give the source a `lateness`. Only the chosen columns and the row groups that touch
+/// not, give the source a `max_out_of_orderness`. Only the chosen columns and the row groups that touch
 /// `from`..`to` are decoded. Text columns come out as `symbol`; columns of another archive's origin
 /// (`_src`, `_seq`) are left out. On restart, files that sort after those already read may be new;
 /// a file that was read and has gone, or is not what it was, is an error.

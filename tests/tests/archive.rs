@@ -96,7 +96,7 @@ version: 1
 sources:
   trades:
     kind: kafka
-    with: {{ brokers: "{brokers}", topic: {topic}, schema: trade, event_time_unit: ms, keyed_by: [symbol], stop: end, lateness: 300ms{history} }}
+    with: {{ brokers: "{brokers}", topic: {topic}, schema: trade, event_time_unit: ms, keyed_by: [symbol], stop: end, max_out_of_orderness: 300ms{history} }}
 operators:
   bars: {{ kind: bars, from: trades, with: {{ every: 1s, by: [symbol] }} }}
 sinks:

@@ -151,7 +151,7 @@ fn the_editors_schema_holds_together() {
         assert!(defs.contains_key(&format!("{}_{}", entry.role.noun(), entry.kind)));
     }
     let fields = &defs["source_parquet"]["properties"];
-    assert!(fields.get("url").is_some() && fields.get("lateness").is_some());
+    assert!(fields.get("url").is_some() && fields.get("max_out_of_orderness").is_some());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Leaves out rows before and after given times, behind every source of a plan.
 //!
-//! Rows are chosen by event time, after lateness has been judged, so what is left is the same rows as of the whole
+//! Rows are chosen by event time, after late rows have been decided, so what is left is the same rows as of the whole
 //! history. No state.
 
 use std::sync::Arc;

@@ -155,7 +155,10 @@ mod tests {
         assert!(page("execution", "risk.drawdown").unwrap().starts_with("execution.risk.drawdown\n"));
         // `kafka` is a source and a sink; both have brokers, and only the source is late.
         assert_eq!(page("kafka", "brokers").unwrap().matches("kafka.brokers\n").count(), 2);
-        assert_eq!(page("kafka", "lateness").unwrap().matches("kafka.lateness\n").count(), 1);
+        assert_eq!(
+            page("kafka", "max_out_of_orderness").unwrap().matches("kafka.max_out_of_orderness\n").count(),
+            1
+        );
         let wrong = page("execution", "risk.drawdwon").unwrap_err().to_string();
         assert!(wrong.ends_with("did you mean `execution.risk.drawdown`?"), "{wrong}");
         let entries = chosen(&registry, None, Some("execution")).unwrap();

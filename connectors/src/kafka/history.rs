@@ -6,7 +6,7 @@
 //! is in order of time, so it is put back in order: one pass over `_src` and `_seq` notes which offsets
 //! each slice of each file has, and a merge then reads slices in order of their least offset; a row is
 //! given on once no unread slice can have a smaller offset. Memory: one slice per file that overlaps
-//! others in offsets, plus what lateness has mixed up; no more than `memory_mb` a partition, else an error.
+//! others in offsets, plus what late rows have mixed up; no more than `memory_mb` a partition, else an error.
 //!
 //! A position is an offset, in the archive as in Kafka (`in: history` tells which), so compaction
 //! between two starts changes nothing.

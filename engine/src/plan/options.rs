@@ -8,7 +8,7 @@ use crate::component::Problems;
 use crate::problem::Problem;
 use crate::row;
 use crate::schema::type_name;
-use crate::spec::SourceOptions;
+use crate::spec::{FORMER_NAMES, SourceOptions};
 
 /// Earliest event time a source takes unless told otherwise: 1900-01-01.
 const TS_MIN: i64 = -2_208_988_800_000_000_000;
@@ -28,18 +28,42 @@ pub(super) fn split(with: &Value, schema: &Value) -> (Value, Value, Problems) {
     let mut parts = (Map::new(), Map::new());
     let mut problems = Problems::new();
     for (name, value) in with.as_object().into_iter().flatten() {
-        if ours.contains(name) {
+        if let Some(now) = renamed(name).filter(|_| !theirs.contains(name)) {
+            if with.get(now).is_some() {
+                let problem =
+                    Problem::new(name, format!("`{name}` is the former name of `{now}`, which is here too"));
+                problems.push(problem.at_key().hint(format!("remove `{name}`")));
+            }
+            parts.0.insert(now.to_owned(), value.clone());
+        } else if ours.contains(name) {
             parts.0.insert(name.clone(), value.clone());
         }
         if theirs.contains(name) {
             parts.1.insert(name.clone(), value.clone());
-        } else if !ours.contains(name) && schema.is_object() {
+        } else if !ours.contains(name) && renamed(name).is_none() && schema.is_object() {
             let known = theirs.iter().chain(&ours).map(String::as_str);
             let problem = Problem::new(name, format!("unknown field `{name}`")).at_key();
             problems.push(problem.hint_names(name, known));
         }
     }
     (parts.0.into(), parts.1.into(), problems)
+}
+
+/// What a field that was once called `name` is called now.
+fn renamed(name: &str) -> Option<&'static str> {
+    FORMER_NAMES.iter().find(|(former, _)| *former == name).map(|(_, now)| *now)
+}
+
+/// Problems of fields that `with` has under their former names point at those.
+pub(super) fn as_written(with: &Value, problems: &mut Problems) {
+    for (former, now) in
+        FORMER_NAMES.iter().filter(|(former, now)| with.get(former).is_some() && with.get(now).is_none())
+    {
+        problems
+            .iter_mut()
+            .filter(|problem| problem.path == *now)
+            .for_each(|problem| problem.path = (*former).to_owned());
+    }
 }
 
 /// Reads the engine's part, with the bounds of `ts`.

@@ -26,13 +26,13 @@ impl Placed {
 /// The order of a source's rows.
 pub(super) fn of_source(
     partitions: &Partitions,
-    lateness: Span,
+    out_of_orderness: Span,
     schema: &arrow::datatypes::Schema,
 ) -> Placed {
     let order = match partitions {
         // A late row is admitted at the watermark, diverted or dropped: what is left is in order
         // only where nothing waits for stragglers.
-        _ if lateness.ns() > 0 => Order::None,
+        _ if out_of_orderness.ns() > 0 => Order::None,
         Partitions::Single => Order::Total,
         Partitions::Many { keyed_by: Some(by) }
             if !by.is_empty() && by.iter().all(|name| schema.index_of(name).is_ok()) =>
@@ -205,8 +205,9 @@ mod tests {
     #[test]
     fn a_source_promises_order_only_where_nothing_may_be_late() {
         let schema = crate::row::stream_schema([]);
-        let of =
-            |partitions: &Partitions, lateness| of_source(partitions, Span::from_ns(lateness), &schema).order;
+        let of = |partitions: &Partitions, out_of_orderness| {
+            of_source(partitions, Span::from_ns(out_of_orderness), &schema).order
+        };
         assert_eq!(of(&Partitions::Single, 0), Order::Total);
         assert_eq!(of(&Partitions::Single, 1), Order::None);
         assert_eq!(of(&Partitions::Many { keyed_by: None }, 0), Order::None);

@@ -155,7 +155,10 @@ impl<'a> Planner<'a> {
         let node = &self.spec.nodes[i];
         let schema = entry.map(|entry| (entry.schema)()).unwrap_or_default();
         let (ours, theirs, unknown) = options::split(&node.with, &schema);
-        let parsed = options::parse(ours);
+        let parsed = options::parse(ours).map_err(|mut problems| {
+            options::as_written(&node.with, &mut problems);
+            problems
+        });
         let unusable = node.broken || !node.poisoned.is_empty();
         let planned = match entry.map(|entry| (entry, entry.plan)) {
             None => Err(Problems::new()),
@@ -169,9 +172,9 @@ impl<'a> Planner<'a> {
                 let mut problems = unknown;
                 problems.extend(parsed.err().unwrap_or_default());
                 // A field that both read is reported once.
-                let told: Vec<String> = problems.iter().map(|p| p.path.clone()).collect();
+                let known: Vec<String> = problems.iter().map(|p| p.path.clone()).collect();
                 let more = planned.err().unwrap_or_default().into_iter();
-                problems.extend(more.filter(|p| p.path.is_empty() || !told.contains(&p.path)));
+                problems.extend(more.filter(|p| p.path.is_empty() || !known.contains(&p.path)));
                 return Err(problems);
             }
         };
@@ -182,7 +185,7 @@ impl<'a> Planner<'a> {
 
     fn add_source(&mut self, i: usize, planned: PlannedSource) {
         let PlannedSource { plan, options, ts_range, schema } = planned;
-        let placed = order::of_source(&plan.partitions, options.lateness, &schema);
+        let placed = order::of_source(&plan.partitions, options.max_out_of_orderness, &schema);
         let body = Body::Source { plan, options, ts_range };
         self.add(i, Vec::new(), schema, placed, body);
     }

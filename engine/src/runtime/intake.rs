@@ -1,7 +1,7 @@
 //! Turns a partition's chunks into stream rows: event time, origin, the late-row policy, rejects.
 //!
-//! A row is late when it is older than the newest row before it in its partition by more than the
-//! lateness. That is a property of the partition's log alone, so a replay decides the same.
+//! A row is late when it is older than the newest row before it in its partition by more than
+//! `max_out_of_orderness`. That is a property of the partition's log alone, so a replay decides the same.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct Intake {
     /// Of each user column of the stream, its index among the source's columns.
     columns: Vec<usize>,
     unit_ns: i64,
-    lateness_ns: i64,
+    out_of_orderness_ns: i64,
     late: LatePolicy,
     ts_min: i64,
     ts_max: i64,
@@ -60,7 +60,7 @@ impl Intake {
             columns: user.map(|f| columns.index_of(f.name())).collect::<Result<_, _>>()?,
             schema: schema.clone(),
             unit_ns: options.event_time_unit.nanoseconds(),
-            lateness_ns: options.lateness.ns(),
+            out_of_orderness_ns: options.max_out_of_orderness.ns(),
             late: options.late,
             ts_min: ts_range.0,
             ts_max: ts_range.1,
@@ -69,12 +69,12 @@ impl Intake {
 
     /// The watermark of a partition whose newest row is at `max_ts`.
     pub fn watermark(&self, max_ts: i64) -> i64 {
-        if max_ts == i64::MIN { i64::MIN } else { max_ts.saturating_sub(self.lateness_ns) }
+        if max_ts == i64::MIN { i64::MIN } else { max_ts.saturating_sub(self.out_of_orderness_ns) }
     }
 
     /// The newest time of a partition whose watermark is at least `floor`.
     pub fn raise(&self, max_ts: i64, floor: i64) -> i64 {
-        if self.watermark(max_ts) >= floor { max_ts } else { floor.saturating_add(self.lateness_ns) }
+        if self.watermark(max_ts) >= floor { max_ts } else { floor.saturating_add(self.out_of_orderness_ns) }
     }
 
     /// Event times in nanoseconds; `None` where there is none in range.
@@ -117,7 +117,7 @@ impl Intake {
         let mut late = 0;
         let mut keep: Option<Vec<bool>> = None;
         let mut newest = max_ts;
-        let in_order = self.lateness_ns == 0
+        let in_order = self.out_of_orderness_ns == 0
             && valid.is_none()
             && chunk.rejects.is_empty()
             && times.first().is_none_or(|first| *first >= max_ts)

@@ -104,7 +104,7 @@ fn graph(parts: &[Vec<Row>], lateness: &str, endless: bool) -> (Plan, Collected)
         body,
     };
     let edge = |from, exchange| Edge { from, port: Port::Rows, exchange };
-    let options = SourceOptions { lateness: lateness.parse().unwrap(), ..Default::default() };
+    let options = SourceOptions { max_out_of_orderness: lateness.parse().unwrap(), ..Default::default() };
     let delivery = if in_order { Delivery::Eager } else { Delivery::Ordered };
     let nodes = vec![
         node(

@@ -15,7 +15,7 @@ pub struct SourceOptions {
     pub event_time_unit: TimeUnitName,
     /// How far behind the newest row of its partition a row may come and still be in time.
     /// Zero (the default) promises that partitions are in order of time.
-    pub lateness: Span,
+    pub max_out_of_orderness: Span,
     /// What happens to rows older than that.
     pub late: LatePolicy,
     /// What happens to input that cannot become a row.
@@ -36,7 +36,7 @@ impl Default for SourceOptions {
         Self {
             event_time: crate::row::TS.into(),
             event_time_unit: TimeUnitName::Ns,
-            lateness: Span::default(),
+            max_out_of_orderness: Span::default(),
             late: LatePolicy::Admit,
             on_error: OnError::default(),
             idle_timeout: None,
@@ -45,6 +45,9 @@ impl Default for SourceOptions {
         }
     }
 }
+
+/// Names that fields of [`SourceOptions`] had before, and their names now; both are accepted.
+pub const FORMER_NAMES: [(&str, &str); 1] = [("lateness", "max_out_of_orderness")];
 
 /// Units of integer times.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]

@@ -61,9 +61,22 @@ fn take<P: schemars::JsonSchema>(name: &str, defs: &mut Map<String, Value>) -> V
     schema
 }
 
+/// Adds the fields under their former names, as deprecated.
+fn with_former_names(mut schema: Value) -> Value {
+    for (former, now) in super::FORMER_NAMES {
+        if let Some(mut field) = schema["properties"].get(now).cloned() {
+            field["deprecated"] = true.into();
+            field["description"] = format!("The former name of `{now}`.").into();
+            schema["properties"][former] = field;
+        }
+    }
+    schema
+}
+
 /// The schema of a role's nodes.
 fn node(registry: &Registry, role: Role, defs: &mut Map<String, Value>) -> Value {
-    let options = (role == Role::Source).then(|| take::<SourceOptions>("source_options", defs));
+    let options =
+        (role == Role::Source).then(|| with_former_names(take::<SourceOptions>("source_options", defs)));
     let mut kinds = Vec::new();
     let mut cases = Vec::new();
     for entry in registry.iter().filter(|entry| entry.role == role) {

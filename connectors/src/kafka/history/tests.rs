@@ -1,4 +1,4 @@
-//! Rows of several partitions, mixed up by lateness and folders, come back in order of offsets.
+//! Rows of several partitions, mixed up by late rows and folders, come back in order of offsets.
 
 use std::path::Path;
 

@@ -47,7 +47,7 @@ use crate::kafka::registry::RegistryParams;
 ///       topic: trades
 ///       schema: trade
 ///       keyed_by: [symbol]
-///       lateness: 250ms
+///       max_out_of_orderness: 250ms
 ///       options: { security.protocol: PLAINTEXT }
 /// ```
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -223,7 +223,7 @@ fn unordered_rows_wait_for_the_watermark() {
     };
     assert_eq!(delivery(""), Delivery::Ordered);
     assert_eq!(delivery("keyed_by: [symbol]"), Delivery::Eager);
-    assert_eq!(delivery("keyed_by: [symbol], lateness: 1s"), Delivery::Ordered);
+    assert_eq!(delivery("keyed_by: [symbol], max_out_of_orderness: 1s"), Delivery::Ordered);
     assert_eq!(delivery("single: true, lateness: 1s"), Delivery::Ordered);
 }
 
@@ -248,6 +248,25 @@ fn dead_letters_find_their_sink() {
     assert!(said("late: divert", plain).contains("late rows are diverted, but nothing reads them"));
 }
 
+/// A field may have its former name; a problem with it is reported where it stands.
+#[test]
+fn former_names_of_source_options_are_accepted() {
+    let sinks = "sinks:\n  s: { kind: drain, from: t }\n";
+    let options = |with: &str| {
+        let plan = try_plan(&graph(with, sinks)).map_err(|problems| problems[0].to_string())?;
+        match &plan.nodes[0].body {
+            Body::Source { options, .. } => Ok(options.max_out_of_orderness.ns()),
+            _ => Err("the first node is no source".to_owned()),
+        }
+    };
+    assert_eq!(options("single: true, lateness: 1s"), Ok(1_000_000_000));
+    assert_eq!(options("single: true, max_out_of_orderness: 2s"), Ok(2_000_000_000));
+    let bad = options("single: true, lateness: soon").unwrap_err();
+    assert!(bad.starts_with("sources.t.with.lateness: "), "{bad}");
+    let both = options("single: true, lateness: 1s, max_out_of_orderness: 1s").unwrap_err();
+    assert!(both.contains("former name of `max_out_of_orderness`"), "{both}");
+}
+
 #[test]
 fn every_problem_is_found_and_nothing_follows_from_another() {
     let text = graph(
@@ -258,7 +277,7 @@ fn every_problem_is_found_and_nothing_follows_from_another() {
         try_plan(&text).err().unwrap(),
         [
             "operators.d.kind: there is no kind of operator `fodl` (did you mean `fold`?)",
-            "sources.t.with.wat: unknown field `wat` (one of: keyed_by, password, single, topic, event_time, event_time_unit, idle_timeout, late, lateness, on_error, ts_max, ts_min)",
+            "sources.t.with.wat: unknown field `wat` (one of: keyed_by, password, single, topic, event_time, event_time_unit, idle_timeout, late, max_out_of_orderness, on_error, ts_max, ts_min)",
             "operators.c.with.windw: unknown field `windw` (did you mean `window`?)",
             "operators.a.with.window: expected a whole number, zero or more, found text `many`",
             "operators.e.from: there is no node `ghost` to read (one of: t, a, b, c, d)",
@@ -337,7 +356,7 @@ fn a_checkpoint_outlives_what_it_can() {
         }
     };
     assert_eq!(check("", base), "ok");
-    assert_eq!(check("lateness: 1s", base).split(':').next(), Some("ok"));
+    assert_eq!(check("max_out_of_orderness: 1s", base).split(':').next(), Some("ok"));
     let through = "operators:\n  p: { kind: pass, from: t }\n  a: { kind: fold, from: p, with: { by: [symbol], window: 5 } }\nsinks:\n  s: { kind: drain, from: a, with: { key: [symbol] } }\n  more: { kind: drain, from: p }\n";
     assert_eq!(check("", through), "ok", "stateless operators and sinks come and go");
     assert_eq!(
