@@ -13,10 +13,11 @@ FEATURES = $$(scripts/setup --features)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-# Tidemill's own crates without optimisation: the demo does not need it, and `make test` builds them anew.
+# Tidemill's own crates without optimisation, and no SQL server: the demo needs neither, and what `make test` builds again
+# for them is small.
 demo: ## build the binary alone, then run the demo: no server needed
 	@scripts/setup
-	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo build --package tidemill-cli --locked $(FEATURES)
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo build --package tidemill-cli --no-default-features --locked $(FEATURES)
 	@"$(CARGO_TARGET_DIR)/debug/tidemill" demo
 
 build: ## the tidemill binary, quickly

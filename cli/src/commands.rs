@@ -23,6 +23,7 @@ pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod sql;
+#[cfg_attr(not(feature = "sql-server"), path = "commands/no_sql_server.rs")]
 pub mod sql_server;
 pub mod test;
 pub mod validate;

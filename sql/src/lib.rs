@@ -13,6 +13,7 @@ pub mod error;
 pub mod functions;
 pub mod output;
 pub mod rows;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod tables;
 
