@@ -13,7 +13,7 @@ pub enum Clock {
     /// The machine's clock.
     #[default]
     System,
-    /// A clock that moves only when told to; nanoseconds since the epoch.
+    /// A clock that moves only when it is set; nanoseconds since the epoch.
     Manual(Arc<AtomicI64>),
 }
 

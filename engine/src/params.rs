@@ -55,7 +55,7 @@ struct Reader<'a> {
     fields: Map<String, Value>,
     schema: &'a Value,
     problems: Problems,
-    /// Fields whose value has been replaced: whatever is said of them now is not the user's doing.
+    /// Fields whose value has been replaced: problems with them are not the user's doing.
     replaced: BTreeSet<String>,
 }
 
@@ -173,7 +173,8 @@ impl Reader<'_> {
         let invalid =
             message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
         if let Some((found, expected)) = invalid.and_then(|rest| rest.rsplit_once(", expected ")) {
-            let problem = Problem::new(path, format!("expected {}, found {}", wanted(expected), got(found)));
+            let problem =
+                Problem::new(path, format!("expected {}, found {}", plain_name(expected), got(found)));
             return match expected {
                 "a string"
                     if found.starts_with("integer")
@@ -331,14 +332,14 @@ fn wants_scalar(message: &str) -> bool {
     message.starts_with("invalid type: string")
         && message.rsplit_once(", expected ").is_some_and(|(_, expected)| {
             matches!(
-                wanted(expected),
+                plain_name(expected),
                 "a whole number" | "a whole number, zero or more" | "a number" | "true or false"
             )
         })
 }
 
 /// What serde expected, in a user's words.
-fn wanted(expected: &str) -> &str {
+fn plain_name(expected: &str) -> &str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, zero or more",
         "a nonzero u8" | "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {

@@ -69,7 +69,7 @@ pub struct SinkContext {
     /// The generation of this run; larger than that of any earlier run of the job.
     pub generation: u64,
     /// The generation at which this run began from nothing; a restart keeps it. What an earlier run
-    /// left outside (progress in a topic, files) is told by a smaller number.
+    /// left outside (progress in a topic, files) has a smaller number.
     pub run: u64,
     /// Whether the run has committed no checkpoint yet (it may have been started more than once).
     pub fresh: bool,

@@ -169,7 +169,7 @@ impl SourceContext {
 /// The write side of one partition.
 ///
 /// A partition has ended when [`end`](Self::end) was called, or when the source's `run` returned
-/// well before it was told to stop. Just dropping the writer, as an error or a panic does, says
+/// well before it was asked to stop. Just dropping the writer, as an error or a panic does, ends
 /// nothing: a failure never looks like the end of the data. A source of several partitions must
 /// `end` each as it ends: until then the others wait for it.
 pub struct PartitionWriter {

@@ -118,9 +118,9 @@ pub async fn topic_partitions(connection: &Connection, topic: &str) -> Result<Op
         let client: BaseConsumer<Ear> = create(&config, ear.clone())?;
         let mut attempts = 0;
         loop {
-            let asked = partitions(&client, &topic, ANSWER_TIMEOUT / 2);
+            let answer = partitions(&client, &topic, ANSWER_TIMEOUT / 2);
             while client.poll(Duration::ZERO).is_some() {}
-            match asked {
+            match answer {
                 Ok(count) => return Ok(count),
                 Err(_) if attempts < 5 => {
                     attempts += 1;

@@ -3,7 +3,7 @@
 //!
 //! Messages are held until their writers' schemas are there (fetching one waits, and a worker must not), then
 //! decoded a chunk at a time. A message that is no record of its schema is a reject and leaves those beside it
-//! alone; a registry that cannot be asked is an error of the connection, never of a message, so
+//! alone; a registry that cannot be reached is an error of the connection, never of a message, so
 //! rows stay a function of the topic and its schemas.
 //!
 //! Source: <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>

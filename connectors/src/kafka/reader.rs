@@ -130,7 +130,7 @@ impl Reader {
             out.end();
             return Ok(());
         }
-        // The broker knew of the whole log when it was last asked to read on.
+        // The broker had the whole log at the last read.
         let mut whole = false;
         loop {
             let look = self.look(chunk_rows)?;
@@ -178,8 +178,8 @@ impl Reader {
             (self.consumer.clone(), self.topic.clone(), self.partition, self.next);
         let end = self.end.unwrap_or(next);
         blocking(move || {
-            let asked = consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT);
-            let whole = asked.is_ok_and(|(_, high)| high >= end);
+            let watermarks = consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT);
+            let whole = watermarks.is_ok_and(|(_, high)| high >= end);
             if !whole {
                 tracing::debug!(
                     topic,
@@ -281,12 +281,12 @@ impl Reader {
 
     async fn out_of_range(&self) -> ConnectorError {
         let (consumer, topic, partition) = (self.consumer.clone(), self.topic.clone(), self.partition);
-        let asked = blocking(move || {
+        let watermarks = blocking(move || {
             consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT).map_err(|e| {
                 ConnectorError::transient(format!("cannot find the offsets of kafka topic `{topic}`"), e)
             })
         });
-        match asked.await {
+        match watermarks.await {
             Ok((low, _)) if self.has_history && self.next < low => ConnectorError::Transient(format!(
                 "kafka topic `{}` partition {partition} has no offset {} any more (it begins at {low}): looking in the archive",
                 self.topic, self.next

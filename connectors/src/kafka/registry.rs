@@ -27,11 +27,11 @@ use url::Url;
 
 /// A larger answer is refused.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// How often a question is asked again before the job gives up (and restarts, and asks again).
+/// How often a request is retried before the job gives up (and restarts).
 const RETRIES_MAX: usize = 6;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-/// How long an id that the registry does not know is not asked for again.
+/// How long an id that the registry does not know is not looked up again.
 const MISSING_FOR: Duration = Duration::from_secs(30);
 /// Ids that are remembered as missing.
 const MISSING_MAX: usize = 4096;
@@ -167,7 +167,8 @@ impl Registry {
 
     /// The schema with this id; `None` where there is none.
     pub async fn schema(&self, id: u32) -> Result<Option<Registered>, ConnectorError> {
-        let Answer::Found(answer) = self.ask(Method::GET, &["schemas", "ids", &id.to_string()], None).await?
+        let Answer::Found(answer) =
+            self.request(Method::GET, &["schemas", "ids", &id.to_string()], None).await?
         else {
             return Ok(None);
         };
@@ -184,7 +185,7 @@ impl Registry {
     /// The id of an Avro schema under `subject`, which is made where it is not there yet.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, ConnectorError> {
         match self
-            .ask(Method::POST, &["subjects", subject, "versions"], Some(json!({ "schema": schema })))
+            .request(Method::POST, &["subjects", subject, "versions"], Some(json!({ "schema": schema })))
             .await?
         {
             Answer::Found(answer) => self.id(&answer),
@@ -194,7 +195,7 @@ impl Registry {
 
     /// The id of an Avro schema under `subject`; `None` where it is not registered there.
     pub async fn lookup(&self, subject: &str, schema: &str) -> Result<Option<u32>, ConnectorError> {
-        match self.ask(Method::POST, &["subjects", subject], Some(json!({ "schema": schema }))).await? {
+        match self.request(Method::POST, &["subjects", subject], Some(json!({ "schema": schema }))).await? {
             Answer::Found(answer) => self.id(&answer).map(Some),
             Answer::Missing => Ok(None),
         }
@@ -212,7 +213,7 @@ impl Registry {
         ))
     }
 
-    async fn ask(
+    async fn request(
         &self,
         method: Method,
         path: &[&str],
@@ -227,19 +228,19 @@ impl Registry {
             .with_max_delay(RETRY_LAST)
             .with_max_times(RETRIES_MAX)
             .with_jitter();
-        let asked = (|| self.once(method.clone(), url.clone(), body.as_ref()))
+        let answer = (|| self.once(method.clone(), url.clone(), body.as_ref()))
             .retry(pauses)
             .when(|failure| matches!(failure, Failure::Passing(_)))
             .notify(|failure, pause| {
                 if let Failure::Passing(reason) = failure {
                     tracing::warn!(
-                        "schema registry at {}: {reason}; asking again in {} ms",
+                        "schema registry at {}: {reason}; retrying in {} ms",
                         self.address(),
                         pause.as_millis()
                     );
                 }
             });
-        asked.await.map_err(|failure| match failure {
+        answer.await.map_err(|failure| match failure {
             Failure::Passing(reason) => {
                 ConnectorError::Transient(format!("the schema registry at {} {reason}", self.address()))
             }
@@ -283,26 +284,26 @@ fn judge(status: StatusCode, path: &str, bytes: &[u8]) -> Result<Answer, Failure
             .ok_or_else(|| Failure::Lasting(format!("did not answer with JSON to {path}: is it one?")));
     }
     let code = answer.as_ref().and_then(|a| a.get("error_code")?.as_u64());
-    let said = answer.as_ref().and_then(|a| a.get("message")?.as_str()).unwrap_or_default();
-    let said =
-        if said.is_empty() { String::new() } else { format!(": {}", said.trim().trim_end_matches('.')) };
+    let detail = answer.as_ref().and_then(|a| a.get("message")?.as_str()).unwrap_or_default();
+    let detail =
+        if detail.is_empty() { String::new() } else { format!(": {}", detail.trim().trim_end_matches('.')) };
     Err(match status.as_u16() {
         // Subject, version, schema not found. Any other 404 is a wrong address.
         404 if matches!(code, Some(40401..=40403)) => return Ok(Answer::Missing),
         404 => Failure::Lasting(format!(
-            "knows no {path} (404{said}): mend the `url`; the API's root belongs in it, such as /apis/ccompat/v7"
+            "knows no {path} (404{detail}): correct the `url`; the API's root belongs in it, such as /apis/ccompat/v7"
         )),
         401 | 403 => Failure::Lasting(format!(
-            "refused access ({}{said}): mend `username` and `password`, or `token`",
+            "refused access ({}{detail}): correct `username` and `password`, or `token`",
             status.as_u16()
         )),
         409 => Failure::Lasting(format!(
-            "refused the schema as incompatible with the subject's earlier ones (409{said}): make the change \
+            "refused the schema as incompatible with the subject's earlier ones (409{detail}): make the change \
              compatible, or write to another subject"
         )),
-        422 => Failure::Lasting(format!("refused the schema (422{said})")),
-        408 | 429 | 500..=599 => Failure::Passing(format!("answered {}{said}", status.as_u16())),
-        other => Failure::Lasting(format!("answered {other} to {path}{said}")),
+        422 => Failure::Lasting(format!("refused the schema (422{detail})")),
+        408 | 429 | 500..=599 => Failure::Passing(format!("answered {}{detail}", status.as_u16())),
+        other => Failure::Lasting(format!("answered {other} to {path}{detail}")),
     })
 }
 
@@ -311,7 +312,7 @@ fn describe(error: &reqwest::Error, timeout: Span) -> String {
     if error.is_timeout() {
         return format!("did not answer in {timeout}");
     }
-    let mut reason = String::from("could not be asked");
+    let mut reason = String::from("could not be reached");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         source = cause.source();
@@ -342,7 +343,7 @@ impl Schemas {
         Self { registry, clock, known: Mutex::default() }
     }
 
-    /// These schemas and no others; a registry is never asked.
+    /// These schemas and no others; no registry is contacted.
     #[cfg(test)]
     pub(super) fn fixed(schemas: std::collections::BTreeMap<u32, String>) -> Self {
         let params = RegistryParams {
@@ -366,7 +367,7 @@ impl Schemas {
 
     /// The Avro schema with this id; or why messages that name it cannot be read.
     pub async fn get(&self, id: u32) -> Result<Result<Arc<str>, String>, ConnectorError> {
-        // One question at a time: partitions that meet a new id together ask once.
+        // One request at a time: partitions that meet a new id together look it up once.
         let mut known = self.known.lock().await;
         if let Some(schema) = known.found.get(&id) {
             return Ok(Ok(schema.clone()));
@@ -420,14 +421,14 @@ mod tests {
         assert_eq!(verdict(404, r#"{"error_code":40403,"message":"Schema not found"}"#), "missing");
         assert_eq!(
             verdict(404, "<html>nginx"),
-            "lasting: knows no /schemas/ids/1 (404): mend the `url`; the API's root belongs in it, such as /apis/ccompat/v7"
+            "lasting: knows no /schemas/ids/1 (404): correct the `url`; the API's root belongs in it, such as /apis/ccompat/v7"
         );
         assert_eq!(
             verdict(503, r#"{"error_code":50003,"message":"Leader is away."}"#),
             "passing: answered 503: Leader is away"
         );
         assert_eq!(verdict(429, ""), "passing: answered 429");
-        assert!(verdict(401, "").starts_with("lasting: refused access (401): mend `username`"));
+        assert!(verdict(401, "").starts_with("lasting: refused access (401): correct `username`"));
         assert!(verdict(409, r#"{"message":"no default"}"#).contains("incompatible"));
         assert!(verdict(200, "<html>").starts_with("lasting: did not answer with JSON"));
     }

@@ -44,7 +44,7 @@ pub use plan::Kafka;
 
 /// How long a topic must be gone before the job gives it up: restarting brokers forget for a moment.
 const VANISHED_WAIT: Duration = Duration::from_secs(10);
-/// How often the client is asked for its logs, errors and commit results.
+/// How often the client is polled for its logs, errors and commit results.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
 
 /// Where a partition without a checkpoint begins.
@@ -261,7 +261,7 @@ impl Run {
         Ok(())
     }
 
-    /// Tells the group how far committed checkpoints have come.
+    /// Commits to the group how far committed checkpoints have come.
     fn commit(&self, positions: &BTreeMap<u32, Position>) {
         // What is read from the archive says nothing of the lag in Kafka.
         let live = positions.iter().filter(|(_, at)| !history::is_past(at));
@@ -318,10 +318,10 @@ async fn watch(
             () = tokio::time::sleep(pause) => {}
             () = suspect.notified(), if gone.is_none() => {}
         }
-        let (asking, topic) = (consumer.clone(), settings.topic.clone());
-        let asked =
-            tokio::task::spawn_blocking(move || admin::partitions(&asking, &topic, ANSWER_TIMEOUT)).await;
-        let news = match asked {
+        let (client, topic) = (consumer.clone(), settings.topic.clone());
+        let answer =
+            tokio::task::spawn_blocking(move || admin::partitions(&client, &topic, ANSWER_TIMEOUT)).await;
+        let news = match answer {
             Ok(Ok(Some(count))) => {
                 gone = None;
                 Found::Partitions(count)

@@ -1,5 +1,5 @@
 //! The shape of a graph: which node reads which, in what order they can be planned, and what is
-//! wrong with that: unknown names, cycles, nodes that read nothing or that nobody reads.
+//! wrong with that: unknown names, cycles, nodes that read nothing or that no node reads.
 
 use crate::plan::Port;
 use crate::problem::{Problem, nearest};
@@ -205,8 +205,8 @@ fn topological(
     }
     order.sort_by_key(|i| nodes[*i].role == Role::Sink);
     // What is left is on a cycle or behind one: walking backwards from it ends on a cycle.
-    let mut told = done.clone();
-    while let Some(start) = told.iter().position(|told| !told) {
+    let mut reported = done.clone();
+    while let Some(start) = reported.iter().position(|reported| !reported) {
         let mut walk = vec![start];
         let begin = loop {
             let at = walk[walk.len() - 1];
@@ -219,7 +219,7 @@ fn topological(
             walk.push(*from);
         };
         let cycle = &walk[begin..];
-        if !cycle.is_empty() && !cycle.iter().any(|node| told[*node]) {
+        if !cycle.is_empty() && !cycle.iter().any(|node| reported[*node]) {
             // The walk went against the rows; the message goes with them, from the first written.
             let mut names: Vec<usize> = cycle.iter().rev().copied().collect();
             let first = names.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(i, _)| i);
@@ -232,7 +232,7 @@ fn topological(
                     .hint("rows must flow one way: let one of these nodes read another"),
             );
         }
-        walk.iter().for_each(|node| told[*node] = true);
+        walk.iter().for_each(|node| reported[*node] = true);
     }
     order
 }

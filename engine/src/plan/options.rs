@@ -10,9 +10,9 @@ use crate::row;
 use crate::schema::type_name;
 use crate::spec::{FORMER_NAMES, SourceOptions};
 
-/// Earliest event time a source takes unless told otherwise: 1900-01-01.
+/// Earliest event time a source takes unless `ts_min` says otherwise: 1900-01-01.
 const TS_MIN: i64 = -2_208_988_800_000_000_000;
-/// First event time it takes no longer: 2200-01-01.
+/// First event time it refuses unless `ts_max` says otherwise: 2200-01-01.
 const TS_MAX: i64 = 7_258_118_400_000_000_000;
 
 /// Names of the `with:` fields that every source has.

@@ -1,4 +1,4 @@
-//! Reading graphs: what is read, where it stands, and what is said of broken ones.
+//! Reading graphs: what is read, where it stands, and the problems of broken ones.
 
 use serde_json::json;
 

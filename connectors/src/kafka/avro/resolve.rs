@@ -43,10 +43,10 @@ impl Resolved {
         let (reader, projection) = match &target.reader {
             Some(reader) => (Some(adapt(reader, &schema)), None),
             None => {
-                let wanted = target.columns.fields().iter().filter_map(|column| {
+                let columns = target.columns.fields().iter().filter_map(|column| {
                     fields.iter().position(|f| f.get("name").and_then(Value::as_str) == Some(column.name()))
                 });
-                (None, Some(wanted.collect::<Vec<_>>()))
+                (None, Some(columns.collect::<Vec<_>>()))
             }
         };
         // A field may use a type that is defined in one left out: then all are decoded.
@@ -222,7 +222,7 @@ pub(super) fn only(rows: Rows, verdicts: &[Option<String>]) -> Rows {
 }
 
 /// The reader's schema made fit for one writer's: the record takes the writer's name (topics'
-/// records are told apart by their id, not by their name), and fields of both the writer's unit and scale.
+/// records are distinguished by their id, not by their name), and fields of both the writer's unit and scale.
 fn adapt(reader: &Value, writer: &Value) -> Value {
     let mut reader = reader.clone();
     let Some(record) = reader.as_object_mut() else { return reader };

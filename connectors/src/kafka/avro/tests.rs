@@ -33,7 +33,7 @@ fn message(id: u32, record: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn record(fields: Value) -> String {
-    json!({"type": "record", "name": "trade", "namespace": "somebody.else", "fields": fields}).to_string()
+    json!({"type": "record", "name": "trade", "namespace": "another.team", "fields": fields}).to_string()
 }
 
 fn columns(spec: Value) -> SchemaRef {

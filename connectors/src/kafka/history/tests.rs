@@ -107,18 +107,18 @@ async fn each_partition_is_in_order_of_offsets_whatever_the_files() {
             let wanted: Vec<_> = expected.iter().filter(|r| r.0 >= from).copied().collect();
             assert!(read(&past).await == wanted, "partition {partition} from {from}");
         }
-        // The bound is kept: what does not fit is said, not buffered.
+        // The bound is kept: what does not fit is an error, and not buffered.
         let tight = History { memory_bytes: 1000, ..history.clone() };
         let past = Past::new(&tight, &archive, "t", *partition, bounds, Default::default());
         let mut merge = Merge::new(&past).unwrap();
-        let said = loop {
+        let error = loop {
             match merge.next().await {
                 Ok(Some(_)) => {}
                 Ok(None) => panic!("1000 bytes cannot be enough"),
                 Err(e) => break e.to_string(),
             }
         };
-        assert!(said.contains("history.memory_mb"), "{said}");
+        assert!(error.contains("history.memory_mb"), "{error}");
     }
 }
 
@@ -126,8 +126,8 @@ async fn each_partition_is_in_order_of_offsets_whatever_the_files() {
 async fn rows_of_several_sources_must_be_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("a.parquet"), &[("trades", 0, 5, 0), ("other", 0, 9, 1)], 10);
-    let said = history(folder.path(), None, OnGap::Fail).load(|_| true).await.err().unwrap().to_string();
-    assert!(said.contains("rows of 2 sources") && said.contains("history.source"), "{said}");
+    let error = history(folder.path(), None, OnGap::Fail).load(|_| true).await.err().unwrap().to_string();
+    assert!(error.contains("rows of 2 sources") && error.contains("history.source"), "{error}");
     let archive = history(folder.path(), Some("other"), OnGap::Fail).load(|_| true).await.unwrap();
     assert_eq!(archive.bounds(0), Some(9..10));
 }
@@ -168,12 +168,12 @@ async fn the_cut_is_the_offset_behind_the_last_archived() {
         (0, Some((205, false)), 210, 300, "offsets 205 to 209", (None, 210)),
         (1, None, 7, 300, "offsets 0 to 6", (None, 7)),
     ] {
-        let said = place(&fail, partition, at, low, high).unwrap_err();
-        assert!(said.contains(offsets) && said.contains("on_gap: continue"), "{said}");
+        let error = place(&fail, partition, at, low, high).unwrap_err();
+        assert!(error.contains(offsets) && error.contains("on_gap: continue"), "{error}");
         assert_eq!(place(&go_on, partition, at, low, high), Ok(behind));
     }
-    // The topic was made anew: going on would give wrong rows.
-    let said = place(&go_on, 0, None, 120, 150).unwrap_err();
-    assert!(said.contains("made anew"), "{said}");
+    // The topic was created again: going on would give wrong rows.
+    let error = place(&go_on, 0, None, 120, 150).unwrap_err();
+    assert!(error.contains("created again"), "{error}");
     assert_eq!(place(&fail, 1, None, 0, 10), Ok((None, 0)));
 }

@@ -38,7 +38,7 @@ struct Opening {
     pub past: Option<Range<u64>>,
 }
 
-/// What is known of a partition before Kafka is asked.
+/// What is known of a partition before Kafka is contacted.
 #[derive(Default)]
 pub(super) struct Known {
     /// Next offsets by the checkpoint.
@@ -221,9 +221,9 @@ fn wait_for_topic(
     let started = clock.start();
     let mut missing: Option<Stopwatch> = None;
     loop {
-        let asked = admin::partitions(consumer, topic, Duration::from_secs(3));
+        let answer = admin::partitions(consumer, topic, Duration::from_secs(3));
         while consumer.poll(Duration::ZERO).is_some() {}
-        match asked {
+        match answer {
             Ok(Some(count)) => return Ok(count),
             Ok(None) if settings.connection.is_embedded() => {
                 embedded::create_topic(topic, 1)?;
@@ -311,8 +311,8 @@ pub(super) fn forgotten(
     let consumer: BaseConsumer<Ear> = create(&config, Ear::quiet())?;
     for (partition, next) in positions.iter().filter(|(p, _)| **p as usize % instances == instance) {
         // A broker that does not answer is waited for where the topic is opened.
-        let asked = consumer.fetch_watermarks(&settings.topic, *partition as i32, ANSWER_TIMEOUT);
-        if asked.is_ok_and(|(low, _)| *next < low) {
+        let watermarks = consumer.fetch_watermarks(&settings.topic, *partition as i32, ANSWER_TIMEOUT);
+        if watermarks.is_ok_and(|(low, _)| *next < low) {
             return Ok(true);
         }
     }
@@ -330,7 +330,7 @@ pub(in crate::kafka) fn out_of_range(
     let why = if next < low {
         "retention has deleted what was not yet read"
     } else {
-        "the topic has been cut short or made anew"
+        "the topic has been cut short or created again"
     };
     ConnectorError::Fatal(format!(
         "kafka topic `{topic}` partition {partition} has no offset {next}, the next one to read: it holds {low} to {high}, so {why}; \

@@ -1,4 +1,4 @@
-//! Planning the `kafka` source: everything that can be said of its parameters before a broker is asked.
+//! Planning the `kafka` source: all checks of its parameters that need no broker.
 
 use std::sync::Arc;
 use std::time::Duration;

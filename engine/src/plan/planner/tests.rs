@@ -237,15 +237,15 @@ fn dead_letters_find_their_sink() {
     let rest = "operators: { p: { kind: pass, from: t.dead_letters } }\nsinks:\n  s: { kind: drain, from: t }\n  dead: { kind: drain, from: p }\n";
     assert!(try_plan(&graph("on_error: { dead_letter: dead }", rest)).is_ok());
     assert!(try_plan(&graph("late: divert", rest)).is_ok());
-    let said = |with: &str, rest: &str| try_plan(&graph(with, rest)).err().unwrap().join("\n");
-    assert!(said("", rest).contains("never sends any"));
+    let problems = |with: &str, rest: &str| try_plan(&graph(with, rest)).err().unwrap().join("\n");
+    assert!(problems("", rest).contains("never sends any"));
     let plain = "sinks:\n  s: { kind: drain, from: t }\n";
     assert_eq!(
-        said("on_error: { dead_letter: ss }, late: drop", plain),
+        problems("on_error: { dead_letter: ss }, late: drop", plain),
         "sources.t.with.on_error.dead_letter: there is no sink `ss` (did you mean `s`?)"
     );
-    assert!(said("on_error: { dead_letter: s }", plain).contains("sink `s` reads `t` already"));
-    assert!(said("late: divert", plain).contains("late rows are diverted, but nothing reads them"));
+    assert!(problems("on_error: { dead_letter: s }", plain).contains("sink `s` reads `t` already"));
+    assert!(problems("late: divert", plain).contains("late rows are diverted, but nothing reads them"));
 }
 
 /// A field may have its former name; a problem with it is reported where it stands.
@@ -320,17 +320,17 @@ fn event_time_must_be_a_time_that_is_there() {
 #[test]
 fn secrets_stay_out_of_problems_and_plans() {
     let rest = "sinks: { s: { kind: drain, from: t } }\n";
-    let said = try_plan(&graph("password: \"${PW}\"", rest)).err().unwrap().join("\n");
-    assert_eq!(said, "sources.t.with.password: the server does not take `${PW}`");
+    let problems = try_plan(&graph("password: \"${PW}\"", rest)).err().unwrap().join("\n");
+    assert_eq!(problems, "sources.t.with.password: the server does not take `${PW}`");
 }
 
 #[test]
 fn what_cannot_be_resolved_is_said_once() {
     let rest = "operators: { a: { kind: fold, from: t, with: { window: $w, by: [nope] } } }\nsinks: { s: { kind: drain, from: a, with: { keyy: 1 } } }\n";
-    let said = try_plan(&graph("", rest)).err().unwrap();
-    assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].contains("operators.a.with.window: unknown variable `w`"));
-    assert!(said[1].contains("sinks.s.with.keyy: unknown field"));
+    let problems = try_plan(&graph("", rest)).err().unwrap();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].contains("operators.a.with.window: unknown variable `w`"));
+    assert!(problems[1].contains("sinks.s.with.keyy: unknown field"));
 }
 
 #[test]
