@@ -380,7 +380,9 @@ impl SourceRun {
                 }
             }
             if !took {
-                return Ok(if throttled { Next::Later } else { self.idle() });
+                // Silent partitions are let go also while the others wait for room: they may wait for these.
+                let next = self.idle();
+                return Ok(if throttled { Next::Later } else { next });
             }
             if turn.elapsed() > TURN {
                 return Ok(Next::Again);

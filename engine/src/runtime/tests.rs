@@ -229,6 +229,21 @@ fn time_goes_on_behind_a_feed_that_died() {
     assert_eq!(taken(&out), oracle(&rows, 1000));
 }
 
+/// Given a partition that is silent and another with more rows than may be in flight, when the idle timeout is over, then the silent one
+/// is let go and all rows come out.
+#[test]
+fn a_silent_partition_is_let_go_while_the_others_wait_for_room() {
+    let rows: Vec<Row> = (0..2000).map(|i| (i, i % 7, i)).collect();
+    let (mut plan, out) = graph(&[rows, Vec::new()], "0", true);
+    let Body::Source { options, .. } = &mut plan.nodes[0].body else {
+        panic!("the first node is the source")
+    };
+    options.idle_timeout = Some("20ms".parse().unwrap());
+    let options = RunOptions { chunk_rows: 10, in_flight_rows: 20, ..Default::default() };
+    // The newest instant waits for a later row, or for the clock.
+    run_until(plan, options, |_| taken(&out).len() >= 1999);
+}
+
 /// Two sources with the columns of [`columns`], in front of one sink in total order.
 fn two_sources(
     first: crate::component::SourcePlan,
