@@ -11,6 +11,7 @@ pub mod folds;
 pub mod graph;
 pub mod grid;
 pub mod look_ahead;
+pub mod notes;
 pub mod pairing;
 pub mod range;
 pub mod recorded;

@@ -64,6 +64,10 @@ pub enum Happened {
         position: Decimal,
         /// Average price of these.
         average: Decimal,
+        /// Its fee in the account's currency; `None` where no rate is known yet.
+        fee: Option<Decimal>,
+        /// What one unit of the instrument's quote currency was worth in the account's; `None` where that is not known.
+        rate: Option<Decimal>,
     },
     /// Cash came or went (row `cash`).
     Cash {
@@ -75,6 +79,8 @@ pub enum Happened {
         reason: CashReason,
         /// Of which instrument.
         instrument: Option<InstrumentId>,
+        /// What one unit of the currency was worth in the account's; `None` where that is not known.
+        rate: Option<Decimal>,
     },
     /// A position, at each sample and after each change (row `position`).
     Position(PositionRow),

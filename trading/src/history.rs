@@ -14,10 +14,10 @@ use crate::money::{Decimal, to_f64};
 use crate::span::Span;
 
 mod series;
+mod year;
 
 use series::Series;
-
-const YEAR_NS: f64 = 365.0 * 86_400e9;
+use year::Year;
 
 /// How returns are sampled, for rules that measure volatility, correlation or value at risk.
 ///
@@ -33,8 +33,8 @@ pub struct HistoryParams {
     pub window: usize,
     /// `simple` (p1/p0 - 1) or `log`.
     pub returns: Returns,
-    /// How many samples a year has, for volatilities a year. Default: a year of 365 days, all hours of it (365 for `1d`), which is right for markets
-    /// that never close. For US shares write 252 with `1d`, 98280 with `1m`.
+    /// How many samples a year has, for volatilities a year. Default: found out from when prices come. Where they come on weekends, 365 days, all
+    /// hours of them; else 252 days, with as many samples as whole days have had. Instruments of both kinds in one graph: write it.
     pub periods_per_year: Option<f64>,
     /// Fewest returns from which a volatility or covariance is told.
     pub min_samples: usize,
@@ -66,7 +66,8 @@ pub const WINDOW_MAX: usize = 100_000;
 pub struct History {
     every_ns: i64,
     kind: Returns,
-    periods_per_year: f64,
+    /// As the graph has it; `None`: as it is found out.
+    periods_per_year: Option<f64>,
     min_samples: usize,
     state: HistoryState,
 }
@@ -79,6 +80,11 @@ pub struct HistoryState {
     open_point: i64,
     /// Whether a price was seen since the point before it.
     seen: bool,
+    /// When the first of these came.
+    #[serde(default)]
+    first_at: i64,
+    #[serde(default)]
+    year: Year,
     /// Points closed so far, counted to one more than the window.
     rows: usize,
     /// Last prices; NaN: none yet.
@@ -104,8 +110,7 @@ impl History {
                 format!("{} is not between 2 and the window of {}", params.min_samples, params.window);
             wrong.push(("min_samples".into(), reason));
         }
-        let periods = params.periods_per_year.unwrap_or(YEAR_NS / params.every.ns().max(1) as f64);
-        if !(periods.is_finite() && periods > 0.0) {
+        if let Some(periods) = params.periods_per_year.filter(|p| !(p.is_finite() && *p > 0.0)) {
             wrong.push(("periods_per_year".into(), format!("{periods} is not above zero")));
         }
         if !wrong.is_empty() {
@@ -115,6 +120,8 @@ impl History {
             window: params.window,
             open_point: i64::MIN,
             seen: false,
+            first_at: 0,
+            year: Year::default(),
             rows: 0,
             last: Vec::new(),
             series: Vec::new(),
@@ -122,7 +129,7 @@ impl History {
         let mut history = Self {
             every_ns: params.every.ns(),
             kind: params.returns,
-            periods_per_year: periods,
+            periods_per_year: params.periods_per_year,
             min_samples: params.min_samples,
             state,
         };
@@ -157,7 +164,9 @@ impl History {
             && let Some(last) = self.state.last.get_mut(instrument as usize)
         {
             *last = price;
-            self.state.seen = true;
+            if !self.state.seen {
+                (self.state.seen, self.state.first_at) = (true, ts);
+            }
         }
     }
 
@@ -179,6 +188,7 @@ impl History {
         for (series, last) in self.state.series.iter_mut().zip(&self.state.last) {
             series.close(*last, kind, window);
         }
+        self.state.year.sampled(self.state.first_at);
         self.state.rows = (self.state.rows + 1).min(window + 1);
         self.state.seen = false;
     }
@@ -201,7 +211,7 @@ impl History {
 
     /// How many samples a year has.
     pub fn periods_per_year(&self) -> f64 {
-        self.periods_per_year
+        self.periods_per_year.unwrap_or_else(|| self.state.year.periods(self.every_ns))
     }
 
     /// Fewest returns from which a volatility or covariance is told.
@@ -233,7 +243,7 @@ impl History {
         let count = known.len() as f64;
         let mean = known.iter().sum::<f64>() / count;
         let squares = known.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>();
-        Some((squares / (count - 1.0) * self.periods_per_year).sqrt())
+        Some((squares / (count - 1.0) * self.periods_per_year()).sqrt())
     }
 
     /// The newest returns of several instruments, from the first sample on at which each of them has one: one slice for each, equally long.

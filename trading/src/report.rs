@@ -100,6 +100,8 @@ pub enum CashReason {
     Transfer,
     /// A fee that was not part of a fill.
     Fee,
+    /// Paid for fractions of units that a split left.
+    InLieu,
     /// Anything else.
     Other,
 }

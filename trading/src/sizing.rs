@@ -25,7 +25,8 @@ pub use params::SizingParams;
 /// The sizing rule of one account.
 #[derive(Clone, Debug)]
 pub struct Sizing {
-    rule: SizingParams,
+    /// `None`: signals bring their sizes.
+    rule: Option<SizingParams>,
     known: Vec<Known>,
     state: SizingState,
 }
@@ -60,12 +61,12 @@ impl Sizing {
     ///
     /// # Errors
     /// All that is wrong with the parameters, by their path.
-    pub fn new(params: &SizingParams, instruments: Arc<[Instrument]>) -> Result<Self, Wrong> {
-        let wrong = params.check();
+    pub fn new(params: Option<&SizingParams>, instruments: Arc<[Instrument]>) -> Result<Self, Wrong> {
+        let wrong = params.map(SizingParams::check).unwrap_or_default();
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let mut sizing = Self { rule: params.clone(), known: Vec::new(), state: SizingState::default() };
+        let mut sizing = Self { rule: params.cloned(), known: Vec::new(), state: SizingState::default() };
         instruments.iter().for_each(|instrument| sizing.add(instrument));
         Ok(sizing)
     }
@@ -76,7 +77,7 @@ impl Sizing {
             symbol: instrument.symbol.clone(),
             multiplier: instrument.multiplier.0,
             lot: instrument.lot.0,
-            listed: self.rule.symbols().contains(&instrument.symbol),
+            listed: self.symbols().contains(&instrument.symbol),
         });
         if self.state.active.len() < self.known.len() {
             self.state.active.push(Active::default());
@@ -114,7 +115,7 @@ impl Sizing {
         let units = self.units(signal, price, view, history)?;
         let lot = self.known.get(signal.instrument as usize).map(|known| known.lot);
         let whole = lot.and_then(|lot| lots(units, lot));
-        whole.ok_or_else(|| SizingError::new(self.rule.path(), Cause::TooLarge))
+        whole.ok_or_else(|| SizingError::new(self.path(), Cause::TooLarge))
     }
 
     /// As [`size`](Self::size), before it is cut to whole lots.
@@ -128,7 +129,7 @@ impl Sizing {
         view: &dyn View,
         history: &History,
     ) -> Result<Decimal, SizingError> {
-        let error = |cause: Cause| SizingError::new(self.rule.path(), cause);
+        let error = |cause: Cause| SizingError::new(self.path(), cause);
         let known = self.known.get(signal.instrument as usize).ok_or_else(|| error(Cause::Unknown))?;
         let want = Wish { known, signal, price, view, history };
         Ok(match signal.want {
@@ -152,7 +153,7 @@ impl Sizing {
         let strength = want.signal.strength;
         let scale = if strength >= 0.0 { from_f64(strength) } else { None };
         let scale = scale.ok_or(Cause::Strength(strength))?;
-        let units = match &self.rule {
+        let units = match self.rule.as_ref().ok_or(Cause::NoRule)? {
             SizingParams::Fixed(units) => units.0,
             SizingParams::Notional(amount) => want.units_of(amount.0)?,
             SizingParams::Equity(part) => {
@@ -190,9 +191,17 @@ impl Sizing {
         units.checked_mul(scale).ok_or(Cause::TooLarge)
     }
 
+    fn path(&self) -> &'static str {
+        self.rule.as_ref().map_or("sizing", SizingParams::path)
+    }
+
+    fn symbols(&self) -> &[String] {
+        self.rule.as_ref().map_or(&[], SizingParams::symbols)
+    }
+
     /// The symbols that a rule shares equity out to: those that it lists, or those that have a signal; and always this one.
     fn sharing(&self, this: InstrumentId) -> Vec<InstrumentId> {
-        let by_list = !self.rule.symbols().is_empty();
+        let by_list = !self.symbols().is_empty();
         let shares = |i: &InstrumentId| {
             let (known, active) = (&self.known[*i as usize], &self.state.active[*i as usize]);
             *i == this || if by_list { known.listed } else { active.direction != 0 }

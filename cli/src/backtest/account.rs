@@ -33,7 +33,7 @@ pub struct Account {
     pub rejections: BTreeMap<String, u64>,
     /// Orders refused by the venue.
     pub refused_by_venue: u64,
-    /// Cash that came or went beside fills, by reason.
+    /// Cash that came or went beside fills, by reason, in the account's currency.
     pub cash: BTreeMap<String, f64>,
     /// What a person should look at, by code.
     pub alerts: BTreeMap<String, u64>,
@@ -46,7 +46,7 @@ pub struct Account {
 pub struct Filled {
     /// When.
     pub ts: i64,
-    /// Its value in the currency of the instrument.
+    /// Its value in the account's currency; NaN where no rate was known.
     pub value: f64,
 }
 
@@ -55,13 +55,13 @@ pub struct Filled {
 pub struct Symbol {
     /// Fills.
     pub fills: u64,
-    /// Value traded, in the currency of the instrument.
+    /// Value traded, in the account's currency.
     pub traded: f64,
     /// Gain made real, before fees, in the account's currency.
     pub realized: f64,
-    /// Gain of what is still held.
+    /// Gain of what is still held, in the account's currency.
     pub unrealized: f64,
-    /// Fees.
+    /// Fees, in the account's currency.
     pub fees: f64,
     /// Units held at the end.
     pub position: f64,
@@ -73,6 +73,8 @@ pub struct Terms {
     pub currency: String,
     /// What it begins with, where that is all in its currency.
     pub cash: Option<f64>,
+    /// What trading costs nothing of.
+    pub free: Vec<&'static str>,
     /// The value of one unit at a price of one.
     listed: BTreeMap<String, Decimal>,
     others: Decimal,
@@ -99,7 +101,7 @@ impl Terms {
         let listed = listed
             .filter_map(|i| Some((i.get("symbol")?.as_str()?.to_owned(), of(i).unwrap_or(Decimal::ONE))));
         let others = with.get("default_instrument").and_then(of).unwrap_or(Decimal::ONE);
-        Self { currency, cash, listed: listed.collect(), others }
+        Self { currency, cash, free: Vec::new(), listed: listed.collect(), others }
     }
 
     fn of(&self, symbol: &str) -> Decimal {
@@ -139,18 +141,20 @@ pub fn read(rows: &Rows, terms: &Terms, range: Range) -> Account {
                 let Some(fill) = columns.fill(i, ts, symbol) else { continue };
                 pairing.fill(&fill, terms.of(symbol));
                 if counts {
+                    let rate = if columns.values(i) { money::to_f64(fill.rate) } else { f64::NAN };
                     let value = money::to_f64(fill.price)
                         * money::to_f64(fill.quantity)
-                        * money::to_f64(terms.of(symbol));
+                        * money::to_f64(terms.of(symbol))
+                        * rate;
                     account.fills.push(Filled { ts, value });
                     let entry = account.symbols.entry(symbol.to_owned()).or_default();
                     entry.fills += 1;
-                    entry.traded += value;
+                    entry.traded += if value.is_nan() { 0.0 } else { value };
                 }
             }
             "position" => {
                 if let Some(quantity) = columns.position.get(i).or_else(|| columns.quantity.get(i)) {
-                    pairing.position(symbol, quantity);
+                    pairing.position(ts, symbol, quantity);
                     let entry = account.symbols.entry(symbol.to_owned()).or_default();
                     let number = |c: &Numbers, old: f64| c.get(i).unwrap_or(old);
                     entry.position = money::to_f64(quantity);
@@ -169,10 +173,17 @@ pub fn read(rows: &Rows, terms: &Terms, range: Range) -> Account {
                 *account.rejections.entry(rule.to_owned()).or_default() += 1;
             }
             "status" if counts && columns.status.get(i) == Some("rejected") => account.refused_by_venue += 1,
-            "cash" if counts => {
+            "cash" => {
                 let reason = columns.reason.get(i).unwrap_or("other");
-                let amount = columns.amount.get(i).unwrap_or_default();
-                *account.cash.entry(reason.to_owned()).or_default() += amount;
+                let rate = columns.rate(i).unwrap_or_default();
+                let amount =
+                    columns.amount.get(i).and_then(|amount| amount.checked_mul(rate)).unwrap_or_default();
+                if reason == "in_lieu" {
+                    pairing.in_lieu(symbol, amount);
+                }
+                if counts {
+                    *account.cash.entry(reason.to_owned()).or_default() += money::to_f64(amount);
+                }
             }
             "alert" if counts => {
                 let code = columns.rule.get(i).unwrap_or("unknown");
@@ -214,11 +225,14 @@ struct Columns<'a> {
     fill_price: Exact,
     fill_quantity: Exact,
     fee: Exact,
+    fee_value: Exact,
+    rate: Exact,
+    has_rates: bool,
     quantity: Exact,
     position: Exact,
     realized: Numbers,
     unrealized: Numbers,
-    amount: Numbers,
+    amount: Exact,
     equity: Numbers,
     cash: Numbers,
     gross: Numbers,
@@ -239,17 +253,31 @@ impl<'a> Columns<'a> {
             fill_price: rows.exact("fill_price"),
             fill_quantity: rows.exact("fill_quantity"),
             fee: rows.exact("fee"),
+            fee_value: rows.exact("fee_value"),
+            rate: rows.exact("rate"),
+            has_rates: rows.batch().column_by_name("rate").is_some(),
             quantity: rows.exact("quantity"),
             position: rows.exact("position"),
             realized: rows.numbers("realized"),
             unrealized: rows.numbers("unrealized"),
-            amount: rows.numbers("amount"),
+            amount: rows.exact("amount"),
             equity: rows.numbers("equity"),
             cash: rows.numbers("cash"),
             gross: rows.numbers("gross"),
             net: rows.numbers("net"),
             fees_total: rows.numbers("fees_total"),
         }
+    }
+
+    /// What one unit of the row's currency was worth in the account's; `None`: unknown. Rows without such a column are in one
+    /// currency.
+    fn rate(&self, i: usize) -> Option<Decimal> {
+        if self.has_rates { self.rate.get(i) } else { Some(Decimal::ONE) }
+    }
+
+    /// Whether the row's value in the account's currency is known.
+    fn values(&self, i: usize) -> bool {
+        self.rate(i).is_some()
     }
 
     fn fill(&self, i: usize, ts: i64, symbol: &str) -> Option<Execution> {
@@ -265,7 +293,8 @@ impl<'a> Columns<'a> {
             side,
             price: self.fill_price.get(i)?,
             quantity: self.fill_quantity.get(i)?,
-            fee: self.fee.get(i).unwrap_or_default(),
+            fee: if self.has_rates { self.fee_value.get(i) } else { self.fee.get(i) }.unwrap_or_default(),
+            rate: self.rate(i).unwrap_or_default(),
         })
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! A period's return is from the last equity in it by the last in the one before. The first period begins with the
 //! equity at the start. Periods are of equal length and begin at multiples of it since 1970 (UTC): days, hours, minutes.
-//! Days without a market count for nothing: where neither a weekend's equity nor its fills move, only weekdays count.
+//! Days without a market count for nothing: where neither a weekend's equity nor its fills move, only weekdays count. A weekend is
+//! Saturday and Sunday until 17:00 UTC: markets that open on Sunday evening (currencies, futures) trade five days a week, and
+//! that evening belongs to Monday.
 
-use chrono::{Datelike, Weekday};
+use chrono::{Datelike, Timelike, Weekday};
 use tidemill_engine::duration::Span;
 
 /// A second, in nanoseconds.
@@ -76,8 +78,21 @@ pub fn returns(curve: &[Point], fills: &[i64], start: f64, periods: Periods) -> 
     last
 }
 
+/// First hour of Sunday (UTC) that is Monday's: currencies open at 17:00 in New York, futures an hour later.
+const SUNDAY_OPENS: u32 = 17;
+
+/// Whether only markets that never close trade then.
 fn is_weekend(ts: i64) -> bool {
-    matches!(chrono::DateTime::from_timestamp_nanos(ts).weekday(), Weekday::Sat | Weekday::Sun)
+    let time = chrono::DateTime::from_timestamp_nanos(ts);
+    match time.weekday() {
+        Weekday::Sat => true,
+        Weekday::Sun => time.hour() < SUNDAY_OPENS,
+        _ => false,
+    }
+}
+
+fn is_sunday(ts: i64) -> bool {
+    chrono::DateTime::from_timestamp_nanos(ts).weekday() == Weekday::Sun
 }
 
 fn moves_at_weekends(curve: &[Point], fills: &[i64]) -> bool {
@@ -101,15 +116,16 @@ fn by(curve: &[Point], start: f64, every: i64, weekends: bool, year_days: Option
         let equity = curve[last].equity;
         i = last + 1;
         let end = (period + 1) * every;
-        if !weekends && is_weekend(end - 1) {
-            // What little moves there belongs to the next weekday.
+        if !weekends && (is_weekend(end - 1) || (every >= DAY && is_sunday(end - 1))) {
+            // What moves there belongs to the next weekday.
             continue;
         }
         // Ruin ends the series: a return on nothing is none.
         if before <= 0.0 || !equity.is_finite() {
             break;
         }
-        let day = (end - 1).div_euclid(DAY);
+        let evening = !weekends && is_sunday(end - 1);
+        let day = (end - 1).div_euclid(DAY) + i64::from(evening);
         if days.last() != Some(&day) {
             days.push(day);
         }

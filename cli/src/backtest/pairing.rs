@@ -2,12 +2,13 @@
 //!
 //! Each part of a fill that makes a position smaller is paired with the oldest part that is still open. Parts of one
 //! opening and one closing order are one trade: quantities add up, prices are averages by quantity. Fees of a fill go to
-//! its parts by quantity. Profit is in the currency that the instrument is priced in. Exact but for the averages.
+//! its parts by quantity. Prices are in the currency of the instrument, profit and fees in the account's: profit at the rate
+//! of the fill that closed, when the account realized it. Exact but for the averages.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tidemill_trading::Decimal;
 use tidemill_trading::order::Side;
+use tidemill_trading::{Decimal, money};
 
 /// An execution.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +25,10 @@ pub struct Execution {
     pub price: Decimal,
     /// Units, above zero.
     pub quantity: Decimal,
-    /// What it cost.
+    /// What it cost, in the account's currency.
     pub fee: Decimal,
+    /// What one unit of the instrument's currency was worth in the account's.
+    pub rate: Decimal,
 }
 
 /// A round trip.
@@ -45,9 +48,9 @@ pub struct Trade {
     pub entry: Decimal,
     /// Average price at which it was closed.
     pub exit: Decimal,
-    /// Gain before fees.
+    /// Gain before fees, with cash in lieu of fractions of units, in the account's currency.
     pub gross: Decimal,
-    /// Fees of both sides.
+    /// Fees of both sides, in the account's currency.
     pub fees: Decimal,
     /// The order that opened it.
     pub entry_order: String,
@@ -71,6 +74,8 @@ struct Lot {
     quantity: Decimal,
     /// What of the fill's fee is left for this lot.
     fee: Decimal,
+    /// Cash that was paid for a fraction of it, in the account's currency.
+    in_lieu: Decimal,
 }
 
 /// Pairs fills in the order in which they come.
@@ -98,8 +103,13 @@ impl Pairing {
                 false => fee.checked_mul(part).and_then(|f| f.checked_div(whole)).unwrap_or_default(),
             };
             let (opened, closed) = (share(lot.fee, lot.quantity), share(fee_left, left));
+            let in_lieu = share(lot.in_lieu, lot.quantity);
             let gained = (fill.price - lot.price) * lot.side.sign();
-            let gross = gained.checked_mul(part).and_then(|g| g.checked_mul(multiplier)).unwrap_or_default();
+            let gross = gained.checked_mul(part).and_then(|g| g.checked_mul(multiplier));
+            let gross =
+                gross.and_then(|g| g.checked_mul(fill.rate)).unwrap_or_default().saturating_add(in_lieu);
+            // What a split left of a price may have no end.
+            let gross = gross.round_dp(money::WIRE_SCALE).normalize();
             let trade = Trade {
                 symbol: fill.symbol.clone(),
                 long: lot.side == Side::Buy,
@@ -114,6 +124,7 @@ impl Pairing {
                 exit_order: fill.order.clone(),
             };
             lot.fee -= opened;
+            lot.in_lieu -= in_lieu;
             lot.quantity -= part;
             if lot.quantity <= Decimal::ZERO {
                 lots.pop_front();
@@ -130,14 +141,53 @@ impl Pairing {
                 price: fill.price,
                 quantity: left,
                 fee: fee_left,
+                in_lieu: Decimal::ZERO,
             });
         }
     }
 
-    /// A position as the account has it, told after its fills. Where the lots add up to something else, units were
-    /// split or merged: lots and their prices follow.
-    pub fn position(&mut self, symbol: &str, quantity: Decimal) {
+    /// Cash was paid for fractions of units that a split left (in the account's currency): it belongs to the units that
+    /// remain, whose cost is that of the fractions too.
+    pub fn in_lieu(&mut self, symbol: &str, amount: Decimal) {
+        let lots = self.open.get_mut(symbol).filter(|lots| !lots.is_empty());
+        let Some((last, others)) = lots.map(|lots| lots.make_contiguous()).and_then(<[Lot]>::split_last_mut)
+        else {
+            return;
+        };
+        let held = others.iter().fold(last.quantity, |sum, lot| sum.saturating_add(lot.quantity));
+        let mut left = amount;
+        for lot in others {
+            let part = amount.checked_mul(lot.quantity).and_then(|a| a.checked_div(held)).unwrap_or_default();
+            lot.in_lieu += part;
+            left -= part;
+        }
+        last.in_lieu += left;
+    }
+
+    /// A position as the account has it, after its fills. Where the lots add up to something else, units were split or
+    /// merged: lots and their prices follow. Where nothing is left of them (all was fractions), cash in lieu closed them.
+    pub fn position(&mut self, ts: i64, symbol: &str, quantity: Decimal) {
         let Some(lots) = self.open.get_mut(symbol).filter(|lots| !lots.is_empty()) else { return };
+        let paid_out = quantity.is_zero() && lots.iter().any(|lot| !lot.in_lieu.is_zero());
+        if paid_out {
+            for lot in lots.drain(..) {
+                let trade = Trade {
+                    symbol: symbol.to_owned(),
+                    long: lot.side == Side::Buy,
+                    opened_at: lot.ts,
+                    closed_at: ts,
+                    quantity: lot.quantity,
+                    entry: lot.price,
+                    exit: lot.price,
+                    gross: lot.in_lieu,
+                    fees: lot.fee,
+                    entry_order: lot.order,
+                    exit_order: "cash in lieu".into(),
+                };
+                add(&mut self.trades, trade);
+            }
+            return;
+        }
         let held: Decimal = lots.iter().map(|lot| lot.quantity * lot.side.sign()).sum();
         if held == quantity
             || held.is_zero()
@@ -204,6 +254,7 @@ mod tests {
             price: d(price),
             quantity: d(quantity),
             fee: d(fee),
+            rate: Decimal::ONE,
         }
     }
 
@@ -245,11 +296,32 @@ mod tests {
     fn a_split_in_mid_position_moves_lots_and_prices() {
         let mut pairing = Pairing::default();
         pairing.fill(&fill(1, "a", Side::Buy, "10", "100", "0"), Decimal::ONE);
-        pairing.position("S", d("10"));
-        pairing.position("S", d("20"));
+        pairing.position(1, "S", d("10"));
+        pairing.position(2, "S", d("20"));
         pairing.fill(&fill(3, "b", Side::Sell, "20", "55", "0"), Decimal::ONE);
         let trades = pairing.trades();
         assert_eq!((trades.len(), trades[0].entry, trades[0].gross), (1, d("50"), d("100")));
+    }
+
+    #[test]
+    fn cash_in_lieu_belongs_to_the_round_trip() {
+        let mut pairing = Pairing::default();
+        pairing.fill(&fill(1, "a", Side::Buy, "19", "100", "0"), Decimal::ONE);
+        pairing.in_lieu("S", d("900"));
+        pairing.position(2, "S", d("1"));
+        pairing.fill(&fill(3, "b", Side::Sell, "1", "1000", "0"), Decimal::ONE);
+        let trades = pairing.trades();
+        assert_eq!((trades.len(), trades[0].gross), (1, d("0")));
+    }
+
+    #[test]
+    fn gains_are_at_the_rate_of_the_fill_that_closed() {
+        let mut pairing = Pairing::default();
+        let at = |f: Execution, rate: &str| Execution { rate: d(rate), ..f };
+        pairing.fill(&at(fill(1, "a", Side::Buy, "10", "100", "1"), "2"), Decimal::ONE);
+        pairing.fill(&at(fill(2, "b", Side::Sell, "10", "110", "1"), "3"), Decimal::ONE);
+        let trades = pairing.trades();
+        assert_eq!((trades[0].gross, trades[0].fees, trades[0].net()), (d("300"), d("2"), d("298")));
     }
 
     proptest! {

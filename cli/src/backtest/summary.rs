@@ -185,7 +185,7 @@ impl Summary {
     fn trading(&mut self, account: &Account) {
         let profits: Vec<f64> = account.trades.iter().map(|t| money::to_f64(t.net())).collect();
         let won = trades::trades(&profits).unwrap_or_default();
-        let traded: f64 = account.fills.iter().map(|f| f.value).sum();
+        let traded: f64 = account.fills.iter().map(|f| f.value).filter(|value| !value.is_nan()).sum();
         let mean = account.curve.iter().map(|p| p.equity).sum::<f64>() / account.curve.len().max(1) as f64;
         let turnover = figures::annual_turnover(traded, mean, self.years());
         let fees = match (account.curve.first(), account.curve.last()) {

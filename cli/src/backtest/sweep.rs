@@ -12,6 +12,7 @@ use tidemill_risk::performance;
 use super::account::{self, Terms};
 use super::columns::Rows;
 use super::curve::Periods;
+use super::notes;
 use super::range::Range;
 use super::runner::{Planned, Run, Runner, Set};
 use super::summary::{LESS_IS_BETTER, Summary};
@@ -48,7 +49,9 @@ impl Trial {
 pub fn account(planned: &Planned, run: &Run, range: Range) -> anyhow::Result<(account::Account, Terms)> {
     let name = planned.changed.execution.as_deref().unwrap_or_default();
     let with = planned.spec.node(name).map(|n| &n.written).unwrap_or(&serde_json::Value::Null);
-    let terms = Terms::new(with);
+    let mut terms = Terms::new(with);
+    // As it was traded: the venue is the one that the backtest put there.
+    terms.free = planned.spec.node(name).map(|n| notes::free(&n.with)).unwrap_or_default();
     let (schema, batches) =
         run.rows.get(name).ok_or_else(|| anyhow::anyhow!("nothing was captured of `{name}`"))?;
     let rows = Rows::new(schema, batches)?;

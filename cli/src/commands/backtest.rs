@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::VarArgs;
 use super::replay::absolute;
 use super::run::{ShowProgress, runtime, stop_on_signal};
-use crate::backtest::account::Account;
+use crate::backtest::account::{Account, Terms};
 use crate::backtest::curve::Periods;
 use crate::backtest::folds::Folds;
 use crate::backtest::graph::Change;
@@ -24,7 +24,7 @@ use crate::backtest::sources::Archive;
 use crate::backtest::summary::Summary;
 use crate::backtest::sweep::{self, Task, Trial};
 use crate::backtest::walk_forward::{self, Walk};
-use crate::backtest::{columns, look_ahead, tables};
+use crate::backtest::{columns, look_ahead, notes, tables};
 use crate::report::{self, Report, SweepPart};
 
 mod show;
@@ -193,17 +193,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         plan: &plan,
         run: &run,
         account: &account,
+        terms: &terms,
         summary: &summary,
         trials: &trials,
         best: &best,
         walk: walk.as_ref(),
     };
-    let files = done.write(&out, range, &terms.currency)?;
+    let files = done.write(&out, range)?;
     if args.json {
         println!("{:#}", done.json(&files));
     } else {
-        print!("{}", show::text(&summary, &run, &plan.changed.notes));
-        done.account_notes().iter().for_each(|note| println!("\n{note}"));
+        print!("{}", show::text(&summary, &run, &done.notes()));
         if !trials.is_empty() {
             print!("{}", show::sweep(&trials, &args.metric));
         }
@@ -351,6 +351,7 @@ struct Done<'a> {
     plan: &'a Planned,
     run: &'a Run,
     account: &'a Account,
+    terms: &'a Terms,
     summary: &'a Summary,
     trials: &'a [Trial],
     best: &'a [Set],
@@ -359,7 +360,7 @@ struct Done<'a> {
 
 impl Done<'_> {
     /// Writes the tables and the report.
-    fn write(&self, out: &Path, range: Range, currency: &str) -> anyhow::Result<Vec<PathBuf>> {
+    fn write(&self, out: &Path, range: Range) -> anyhow::Result<Vec<PathBuf>> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
         // What an earlier run left is not this one's.
         for name in ["sweep.parquet", "folds.parquet"] {
@@ -384,14 +385,17 @@ impl Done<'_> {
         }
         let yaml = std::fs::read_to_string(&self.args.graph).unwrap_or_default();
         let settings = self.settings();
-        let notes = self.notes();
+        let mut notes = self.notes();
+        if self.walk.is_some() {
+            notes.push("This page is of the graph's own values, in sample; what the walk-forward chose is judged in its section.".into());
+        }
         let page = report::html(&Report {
             job: &self.plan.spec.dataflow,
             description: self.plan.spec.description.as_deref(),
             yaml: &yaml,
             settings: &settings,
             notes: &notes,
-            currency,
+            currency: &self.terms.currency,
             summary: self.summary,
             account: self.account,
             benchmark: self.args.benchmark.as_deref().map(|symbol| (symbol, &self.run.prices)),
@@ -424,35 +428,7 @@ impl Done<'_> {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let days = (self.summary.range.1 - self.summary.range.0) as f64 / crate::backtest::curve::DAY as f64;
-        if days < 90.0 && !self.account.curve.is_empty() {
-            notes.push(format!(
-                "The history has {} days: figures a year (CAGR, Sharpe, turnover, …) are extrapolated from very little.",
-                report::text::number(days, 1)
-            ));
-        }
-        notes.extend(self.account_notes());
-        if self.walk.is_some() {
-            notes.push("This page is of the graph's own values, in sample; what the walk-forward chose is judged in its section.".into());
-        }
-        notes
-    }
-
-    /// What became of the account that its figures do not say.
-    fn account_notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let times = |code: &str| self.account.alerts.get(code).copied().unwrap_or(0);
-        if times("liquidated") > 0 {
-            notes.push(format!(
-                "The account was liquidated ({} times): its equity fell to the maintenance margin, and all positions were closed.",
-                times("liquidated")
-            ));
-        }
-        if times("ruined") > 0 || self.account.curve.last().is_some_and(|last| last.equity <= 0.0) {
-            notes.push("The account is ruined: it has lost more than all that was in it. Figures from returns mean nothing beyond that point.".into());
-        }
-        notes
+        notes::notes(&self.plan.changed.notes, &self.terms.free, self.account, self.summary)
     }
 
     fn json(&self, files: &[PathBuf]) -> Value {
@@ -462,7 +438,7 @@ impl Done<'_> {
             "summary": self.summary.json(),
             "rejections": self.account.rejections,
             "alerts": self.account.alerts,
-            "notes": self.account_notes(),
+            "notes": self.notes(),
             "files": files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>(),
         });
         if !self.trials.is_empty() {

@@ -199,6 +199,7 @@ impl<'a> ReportRows<'a> {
                     Some("dividend") => CashReason::Dividend,
                     Some("transfer") => CashReason::Transfer,
                     Some("fee") => CashReason::Fee,
+                    Some("in_lieu") => CashReason::InLieu,
                     _ => CashReason::Other,
                 },
                 instrument: self.instrument(i, shell).ok(),

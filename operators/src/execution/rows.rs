@@ -42,6 +42,8 @@ struct Row<'a> {
     fill_quantity: Option<Decimal>,
     fee: Option<Decimal>,
     fee_currency: Option<&'a str>,
+    fee_value: Option<Decimal>,
+    rate: Option<Decimal>,
     liquidity: Option<&'static str>,
     reason: Option<&'a str>,
     rule: Option<&'a str>,
@@ -95,6 +97,8 @@ pub fn schema() -> SchemaRef {
         ("fill_quantity", decimal()),
         ("fee", decimal()),
         ("fee_currency", row::symbol_type()),
+        ("fee_value", decimal()),
+        ("rate", decimal()),
         ("liquidity", row::symbol_type()),
         ("reason", text()),
         ("rule", row::symbol_type()),
@@ -174,6 +178,8 @@ pub fn batch(
         exact(|r| r.fill_quantity),
         exact(|r| r.fee),
         words(|r| r.fee_currency),
+        exact(|r| r.fee_value),
+        exact(|r| r.rate),
         words(|r| r.liquidity),
         texts(|r| r.reason),
         words(|r| r.rule),
@@ -260,7 +266,7 @@ fn of<'a>(what: &'a Happened, instruments: &'a [Instrument]) -> Row<'a> {
             reason: reason.as_deref(),
             ..none
         },
-        Happened::Filled { fill, realized, position, average } => Row {
+        Happened::Filled { fill, realized, position, average, fee, rate } => Row {
             event: "fill",
             symbol: symbol(fill.instrument),
             order_id: Some(fill.order.to_string()),
@@ -270,17 +276,20 @@ fn of<'a>(what: &'a Happened, instruments: &'a [Instrument]) -> Row<'a> {
             fill_quantity: Some(fill.quantity),
             fee: Some(fill.fee),
             fee_currency: Some(&fill.fee_currency),
+            fee_value: *fee,
+            rate: *rate,
             liquidity: fill.maker.map(|maker| if maker { "maker" } else { "taker" }),
             realized: money::to_f64(*realized),
             position: Some(*position),
             average: Some(*average),
             ..none
         },
-        Happened::Cash { currency, amount, reason, instrument } => Row {
+        Happened::Cash { currency, amount, reason, instrument, rate } => Row {
             event: "cash",
             symbol: instrument.and_then(symbol),
             currency: Some(currency),
             amount: Some(*amount),
+            rate: *rate,
             reason: Some(cash_reason(*reason)),
             ..none
         },
@@ -389,6 +398,7 @@ fn cash_reason(reason: CashReason) -> &'static str {
         CashReason::Dividend => "dividend",
         CashReason::Transfer => "transfer",
         CashReason::Fee => "fee",
+        CashReason::InLieu => "in_lieu",
         CashReason::Other => "other",
     }
 }

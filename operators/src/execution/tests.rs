@@ -88,7 +88,7 @@ fn a_signal_becomes_an_order_a_fill_and_a_position() {
         of("order") + " side=buy type=market time_in_force=gtc quantity=10 post_only=false reduce_only=false reason=signal",
         of("status") + " status=working filled=0",
         of("fill")
-            + " side=buy fill_id=p1 fill_price=100 fill_quantity=10 fee=0 fee_currency=USD liquidity=taker position=10 average=100 realized=0",
+            + " side=buy fill_id=p1 fill_price=100 fill_quantity=10 fee=0 fee_currency=USD fee_value=0 rate=1 liquidity=taker position=10 average=100 realized=0",
         of("status") + " status=filled filled=10",
         "event=position symbol=A position=10 average=100 mark=99.5 realized=0 unrealized=-5 value=995 fees_total=0".into(),
     ];
@@ -167,7 +167,8 @@ fn oracle(schema: &SchemaRef, quotes: &[Quote], wishes: &[Wish]) -> Vec<String> 
             ("fill_price", exact(price)),
             ("fill_quantity", exact(10.0)),
         ]);
-        row.extend([("fee", exact(0.0)), ("fee_currency", "USD".into()), ("liquidity", "taker".into())]);
+        row.extend([("fee", exact(0.0)), ("fee_currency", "USD".into())]);
+        row.extend([("fee_value", exact(0.0)), ("rate", exact(1.0)), ("liquidity", "taker".into())]);
         row.extend([
             ("position", exact(now)),
             ("average", exact(average)),
@@ -688,7 +689,8 @@ fn a_book_and_marks_are_market_data() {
     // Four units are shown; at nine seconds the funding of eight falls due on them, at the rate that was last told before it.
     assert!(told.iter().any(|l| l.contains("fill_price=100 fill_quantity=4")), "{told:#?}");
     assert!(
-        told.iter().any(|l| l.starts_with("event=cash symbol=A reason=funding currency=USD amount=-0.7976")),
+        told.iter()
+            .any(|l| l.starts_with("event=cash symbol=A rate=1 reason=funding currency=USD amount=-0.7976")),
         "{told:#?}"
     );
     check(&plan, &inputs, rows, 5);
@@ -708,6 +710,12 @@ fn problems_say_where_and_what_to_do() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
-    let problems = plan::<Execution>(json!({ "signals": "right" }), &schemas()).err().unwrap();
-    assert!(problems[0].contains("missing field `sizing`"), "{problems:?}");
+    // `sizing` is not missing: signals may bring their sizes.
+    assert!(
+        plan::<Execution>(json!({ "signals": "nowhere" }), &schemas())
+            .err()
+            .unwrap()
+            .iter()
+            .all(|p| !p.contains("sizing"))
+    );
 }

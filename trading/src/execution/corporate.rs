@@ -2,6 +2,9 @@
 //!
 //! A CSV with a header: `ts,symbol,kind,value`. `ts` is RFC 3339 (or a date: midnight UTC), `kind` is `split` (value: new units for an old one) or
 //! `dividend` (value: cash for a unit, in the instrument's quote currency).
+//!
+//! A split's value is a number, or two of them as `1/7` or `1:7`. Vendors write 0.142857 for one in seven: a number with decimals that is, within
+//! half a unit of its last one, a fraction whose denominator is small for so many decimals (its cube is below 10 to their number), is that fraction.
 
 use serde::{Deserialize, Serialize};
 
@@ -64,16 +67,56 @@ fn action(line: &str) -> Result<CorporateAction, String> {
     let ts = time
         .or_else(date)
         .ok_or_else(|| format!("`{ts}` is no time: write 2024-06-10T13:30:00Z or 2024-06-10"))?;
-    let value = Decimal::from_str_exact(value).map_err(|_| format!("`{value}` is no number"))?;
+    let parsed = match kind {
+        CorporateKind::Split => ratio(value),
+        CorporateKind::Dividend => Decimal::from_str_exact(value).ok(),
+    };
+    let value = parsed.ok_or_else(|| format!("`{value}` is not a number"))?;
     if value <= Decimal::ZERO || symbol.is_empty() {
         return Err("needs a symbol, and a value above zero".into());
     }
     Ok(CorporateAction { ts, symbol: symbol.to_owned(), kind, value })
 }
 
+/// New units for an old one: `10`, `0.1`, `1/7` or `1:7`.
+fn ratio(text: &str) -> Option<Decimal> {
+    let number = |text: &str| Decimal::from_str_exact(text.trim()).ok();
+    match text.split_once(['/', ':']) {
+        Some((new, old)) => number(new)?.checked_div(number(old)?),
+        None => number(text).map(|value| fraction_near(value).unwrap_or(value)),
+    }
+}
+
+/// The fraction with the smallest denominator that a number with decimals was rounded from, where that is a likely one.
+fn fraction_near(value: Decimal) -> Option<Decimal> {
+    let scale = value.scale();
+    let half_unit = Decimal::new(5, scale.checked_add(1).filter(|digits| *digits <= 28)?);
+    (1..=u64::from(u16::MAX)).take_while(|old| (*old as f64).powi(3) < 10f64.powi(scale as i32)).find_map(
+        |old| {
+            let new = value.checked_mul(old.into())?.round();
+            let exact = new.checked_div(old.into())?;
+            ((exact - value).abs() <= half_unit).then_some(exact)
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ratios_are_fractions_as_vendors_round_them() {
+        let d = |text: &str| Decimal::from_str_exact(text).unwrap();
+        let seventh = Decimal::ONE / Decimal::from(7);
+        for text in ["1/7", "1:7", "1 : 7", "0.142857", "0.1429", "0.143"] {
+            assert_eq!(ratio(text), Some(seventh), "{text}");
+        }
+        assert_eq!(ratio("0.3333"), Some(Decimal::ONE / Decimal::from(3)));
+        for exact in ["10", "0.1", "0.05", "1.5", "0.125", "1.05", "1.015", "0.0125", "0.9877", "20"] {
+            assert_eq!(ratio(exact), Some(d(exact)), "{exact}");
+        }
+        assert_eq!((ratio("1/0"), ratio("x")), (None, None));
+    }
 
     #[test]
     fn actions_come_in_order_of_time() {

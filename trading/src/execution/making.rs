@@ -96,7 +96,8 @@ pub(super) fn make(
         Gate::new(&params.risk, instruments.clone())
     };
     let gate = gate.map_err(|more| take("risk", more)).ok();
-    let sizing = Sizing::new(&params.sizing, instruments.clone()).map_err(|more| take("sizing", more)).ok();
+    let sizing =
+        Sizing::new(params.sizing.as_ref(), instruments.clone()).map_err(|more| take("sizing", more)).ok();
     let history = History::new(&params.history, instruments.len()).map_err(|more| take("history", more)).ok();
     let paper = match &params.venue {
         VenueParams::External => Some(None),

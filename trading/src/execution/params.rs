@@ -85,8 +85,9 @@ pub struct ExecutionParams {
     /// Where orders go: `{ kind: paper }` or `{ kind: external }`, a broker's sink and its source of reports.
     #[serde(default)]
     pub venue: VenueParams,
-    /// How large a position a `BUY` or `SELL` asks for.
-    pub sizing: SizingParams,
+    /// How large a position a `BUY` or `SELL` asks for. Not needed where signals bring their sizes (`target`, `weight`).
+    #[serde(default)]
+    pub sizing: Option<SizingParams>,
     /// The gate before every order.
     #[serde(default)]
     pub risk: GateParams,

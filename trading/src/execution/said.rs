@@ -4,7 +4,7 @@ use super::Execution;
 use super::orders::{Purpose, Tracked};
 use super::slot::Parent;
 use crate::event::{Event, Happened, Reason, TradingState};
-use crate::ledger::{CashMove, LedgerError};
+use crate::ledger::{Booked, CashMove, LedgerError};
 use crate::market::InstrumentId;
 use crate::money::{self, Decimal};
 use crate::order::Status;
@@ -298,8 +298,8 @@ impl Execution {
         let mut guarded_out = None;
         let applied = self.own.orders.apply(&Said::Filled(fill.clone()));
         if let Some(booked) = booked {
-            let (realized, position, average) = (booked.realized, booked.position, booked.average);
-            self.tell(Happened::Filled { fill: part, realized, position, average }, out);
+            let Booked { realized, position, average, fee, rate } = booked;
+            self.tell(Happened::Filled { fill: part, realized, position, average, fee, rate }, out);
         }
         match &applied.order {
             None => {

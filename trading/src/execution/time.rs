@@ -33,7 +33,7 @@ impl Execution {
             // What is overdue (zero latency, or from before the start) happens now.
             let at = self.due.max(self.own.now);
             self.own.now = at;
-            self.step(at, out);
+            self.step(at, to, out);
             self.schedule();
         }
     }
@@ -41,7 +41,12 @@ impl Execution {
     /// Time begins.
     fn start(&mut self, ts: i64) {
         self.own.now = ts;
-        self.own.next_sample = next_multiple(ts.saturating_sub(1), self.params.sample);
+        // The account begins with the first row: that is its first sample. An external one is not known before its first snapshot.
+        (self.own.next_sample, self.own.seen) = match self.params.sample.ns() {
+            0 => (i64::MAX, false),
+            _ if self.paper.is_some() => (ts, true),
+            _ => (next_multiple(ts.saturating_sub(1), self.params.sample), false),
+        };
         if self.paper.is_some() {
             // The first call says when the account began.
             self.interest(ts, &mut Vec::new());
@@ -54,8 +59,8 @@ impl Execution {
         self.own.corporate_done = self.corporate.partition_point(|a| a.ts < ts);
     }
 
-    /// The first of what is due at `at`.
-    fn step(&mut self, at: i64, out: &mut Vec<Event>) {
+    /// The first of what is due at `at`; inputs come at `to`.
+    fn step(&mut self, at: i64, to: i64, out: &mut Vec<Event>) {
         if self.corporate.get(self.own.corporate_done).is_some_and(|a| a.ts <= at) {
             self.own.corporate_done += 1;
             self.happen(self.own.corporate_done - 1, out);
@@ -82,10 +87,15 @@ impl Execution {
         } else if let Some(i) = self.own.slots.iter().position(|s| s.flat_at <= at) {
             self.close_for_the_day(i as InstrumentId, out);
         } else if self.own.next_sample <= at {
-            self.own.next_sample = next_multiple(at, self.params.sample);
-            if std::mem::take(&mut self.own.seen) {
+            self.own.next_sample = if std::mem::take(&mut self.own.seen) {
                 self.sample(out);
-            }
+                next_multiple(at, self.params.sample)
+            } else {
+                // Nothing can be seen before what falls due next: silence costs one look, however long it is.
+                self.own.next_sample = i64::MAX;
+                let wakes = self.dues().into_iter().fold(to, i64::min);
+                next_multiple(at.max(wakes.saturating_sub(1)), self.params.sample)
+            };
         }
     }
 
@@ -238,7 +248,8 @@ impl Execution {
 
     pub(super) fn tell_cash(&self, moved: CashMove, out: &mut Vec<Event>) {
         let CashMove { currency, amount, reason, instrument, .. } = moved;
-        self.tell(Happened::Cash { currency, amount, reason, instrument }, out);
+        let rate = self.ledger.currency_rate(&currency);
+        self.tell(Happened::Cash { currency, amount, reason, instrument, rate }, out);
     }
 }
 

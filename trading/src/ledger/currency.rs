@@ -21,7 +21,7 @@ pub(crate) struct Purse {
     pub fees: Decimal,
     /// Cost of units that came or went without a fill (a venue has others than we thought).
     pub adopted: Decimal,
-    /// By [`CashReason`], in the order of [`REASONS`].
+    /// By [`CashReason`], in the order of [`REASONS`]; cash in lieu is among the others.
     pub moved: [Decimal; 6],
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn reason_index(reason: CashReason) -> usize {
         CashReason::Dividend => 2,
         CashReason::Transfer => 3,
         CashReason::Fee => 4,
-        CashReason::Other => 5,
+        CashReason::InLieu | CashReason::Other => 5,
     }
 }
 

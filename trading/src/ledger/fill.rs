@@ -19,6 +19,10 @@ pub struct Booked {
     pub position: Decimal,
     /// Average price of these, as [`super::Position::average`].
     pub average: Decimal,
+    /// Its fee in the account's currency; `None` where no rate is known yet.
+    pub fee: Option<Decimal>,
+    /// What one unit of the instrument's quote currency is worth in the account's; `None` where that is not known.
+    pub rate: Option<Decimal>,
 }
 
 /// Why something could not be booked. Nothing has changed then.
@@ -135,6 +139,8 @@ impl Ledger {
             realized: realized_now.unwrap_or_default(),
             position: now.quantity,
             average: now.average,
+            fee: fee_now,
+            rate,
         })
     }
 

@@ -60,7 +60,7 @@ impl Ledger {
             }
             purse.realized = exact::add(purse.realized, realized).ok_or_else(digits)?;
             purse.cash = exact::sub(purse.cash, trade.paid).ok_or_else(digits)?;
-            let (currency, reason) = (traded.quote.clone(), CashReason::Other);
+            let (currency, reason) = (traded.quote.clone(), CashReason::InLieu);
             paid = Some(CashMove { ts, currency, amount: -trade.paid, reason, instrument: Some(instrument) });
             held.commit(trade);
         }

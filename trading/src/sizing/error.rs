@@ -28,6 +28,11 @@ pub enum Cause {
     /// The instrument's number is none.
     #[error("nothing is known of the instrument")]
     Unknown,
+    /// The graph has no rule.
+    #[error(
+        "the graph has no `sizing`, so nothing says how large it is: write `sizing: {{ equity: 0.1 }}`, say, or let signals have a `target` or `weight`"
+    )]
+    NoRule,
     /// No price to count units by.
     #[error("no price of {0} is known")]
     NoPrice(String),

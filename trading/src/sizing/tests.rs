@@ -69,7 +69,7 @@ fn signal(instrument: InstrumentId, want: Want) -> Signal {
 }
 
 fn sizing(rule: &str) -> Sizing {
-    Sizing::new(&serde_json::from_str(rule).unwrap(), instruments()).unwrap()
+    Sizing::new(Some(&serde_json::from_str(rule).unwrap()), instruments()).unwrap()
 }
 
 fn empty() -> History {
@@ -231,7 +231,7 @@ fn what_is_missing_is_named() {
         assert_eq!(found, expected);
     }
     let wrong = Sizing::new(
-        &serde_json::from_str(r#"{"kelly": {"fraction": 0, "max": -1}}"#).unwrap(),
+        Some(&serde_json::from_str(r#"{"kelly": {"fraction": 0, "max": -1}}"#).unwrap()),
         instruments(),
     );
     let paths: Vec<String> = wrong.unwrap_err().into_iter().map(|(path, _)| path).collect();

@@ -19,7 +19,7 @@ fn the_end_is_sampled_once_at_the_last_input() {
     desk.quote(12 * S, 109.0, 111.0);
     finish(&mut desk);
     finish(&mut desk);
-    assert_eq!(equities(&desk), [(10 * S, 9990.0), (12 * S, 10090.0)]);
+    assert_eq!(equities(&desk), [(3 * S, 10_000.0), (10 * S, 9990.0), (12 * S, 10090.0)]);
     let last: Vec<_> = desk.events[desk.events.len() - 2..].iter().map(|e| (e.ts, &e.what)).collect();
     assert!(matches!(last[..], [(_, Happened::Position(_)), (_, Happened::Equity(_))]), "{last:?}");
 }
@@ -30,11 +30,26 @@ fn an_end_that_was_sampled_is_not_sampled_again() {
     desk.quote(3 * S, 99.0, 101.0);
     desk.advance(10 * S);
     finish(&mut desk);
-    assert_eq!(equities(&desk).len(), 1);
+    assert_eq!(equities(&desk).len(), 2);
     // At the time of a sample, but behind it.
     desk.want(10 * S, Want::Long);
     finish(&mut desk);
-    assert_eq!(equities(&desk), [(10 * S, 10_000.0), (10 * S, 9990.0)]);
+    assert_eq!(equities(&desk), [(3 * S, 10_000.0), (10 * S, 10_000.0), (10 * S, 9990.0)]);
+}
+
+/// Silence is no error and costs nothing, however many samples it has.
+#[test]
+fn a_long_silence_is_one_step() {
+    let mut desk = Desk::new(json!({ "sample": "1s" }));
+    desk.quote(3 * S, 99.0, 101.0);
+    desk.want(4 * S, Want::Long);
+    let later = 400 * 86_400 * S;
+    desk.quote(later, 109.0, 111.0);
+    desk.advance(later + S);
+    assert_eq!(
+        equities(&desk),
+        [(3 * S, 10_000.0), (4 * S, 10_000.0), (5 * S, 9990.0), (later + S, 10090.0)]
+    );
 }
 
 #[test]

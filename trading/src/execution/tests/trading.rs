@@ -229,7 +229,7 @@ fn samples_come_on_the_grid_and_only_where_something_was_seen() {
         .filter_map(|e| if let Happened::Equity(row) = &e.what { Some((e.ts, row.equity)) } else { None })
         .collect();
     // Bought 10 at 101; the mid is 100, later 110.
-    assert_eq!(rows, [(10 * S, 9990.0), (20 * S, 10090.0)]);
+    assert_eq!(rows, [(3 * S, 10_000.0), (10 * S, 9990.0), (20 * S, 10090.0)]);
 }
 
 #[test]

@@ -10,7 +10,10 @@ fn fifo_sells_the_oldest_units_average_all_alike() {
         ledger.fill(1, &fill(1, 0, "100", "10", "0")).unwrap();
         ledger.fill(2, &fill(2, 0, "100", "12", "0")).unwrap();
         let booked = ledger.fill(3, &fill(3, 0, "-150", "15", "1.5")).unwrap();
-        assert_eq!(booked, Booked { realized: d(realized), position: d("50"), average: d(average) });
+        assert_eq!(
+            booked,
+            Booked { realized: d(realized), position: d("50"), average: d(average), ..booked }
+        );
         assert_eq!(ledger.cash("USD"), d("10048.5"));
         assert_eq!(ledger.position(0).fees, d("1.5"));
         assert_eq!(ledger.lots(0).count(), usize::from(method == "fifo"));
@@ -25,9 +28,9 @@ fn a_fill_through_zero_closes_all_and_opens_the_rest_at_its_price() {
         let mut ledger = ledger(&account, STOCK);
         ledger.fill(1, &fill(1, 0, "10", "100", "0")).unwrap();
         let booked = ledger.fill(2, &fill(2, 0, "-15", "110", "0")).unwrap();
-        assert_eq!(booked, Booked { realized: d("100"), position: d("-5"), average: d("110") });
+        assert_eq!(booked, Booked { realized: d("100"), position: d("-5"), average: d("110"), ..booked });
         let booked = ledger.fill(3, &fill(3, 0, "5", "90", "0")).unwrap();
-        assert_eq!(booked, Booked { realized: d("100"), position: d("0"), average: d("0") });
+        assert_eq!(booked, Booked { realized: d("100"), position: d("0"), average: d("0"), ..booked });
         assert_eq!(ledger.cash("USD"), d("1200"));
         assert!(ledger.held().is_empty());
         holds(&ledger);
