@@ -42,13 +42,15 @@ pub struct Coordinator {
     checkpoint_requested: bool,
     stalls: Stalls,
     open: Option<Open>,
+    /// The last checkpoint of this start; where it has none of its own, the one that it began with.
+    last: Option<Manifest>,
     failures: u32,
     /// The last checkpoint is committed: there is nothing left to do.
     closed: bool,
     commits: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
 }
 
-type Outcome = (u64, Reason, Result<(), CheckpointError>);
+type Outcome = (u64, Reason, Result<Manifest, CheckpointError>);
 
 struct Open {
     id: u64,
@@ -75,6 +77,7 @@ impl Coordinator {
             checkpoint_requested: false,
             stalls: Stalls::new(shared.options.stall_after, &shared.clock),
             open: None,
+            last: shared.start.manifest.clone(),
             failures: 0,
             closed: false,
             commits: mpsc::unbounded_channel(),
@@ -109,8 +112,9 @@ impl Coordinator {
             self.open = None;
             self.since_last = self.shared.clock.start();
             match outcome {
-                Ok(()) => {
+                Ok(manifest) => {
                     self.failures = 0;
+                    self.last = Some(manifest);
                     self.begins = self.begins.saturating_sub(1);
                     self.since_committed = self.shared.clock.start();
                     self.shared.metrics.checkpoint_committed(self.shared.clock.now_ns());
@@ -217,12 +221,13 @@ impl Coordinator {
         }
         let manifest = manifest(&self.shared, self.peers, id, reason, &open.acks);
         let (tx, store) = (self.commits.0.clone(), self.shared.store.clone());
-        let took = open.watch.elapsed();
+        let (took, last) = (open.watch.elapsed(), self.last.clone());
         self.shared.tokio.spawn(async move {
             crate::fault::point("before-manifest");
-            let outcome = match &store {
-                None => Ok(()),
-                Some(store) => store.commit(&manifest).await,
+            let outcome = match (&store, &last) {
+                (None, _) => Ok(()),
+                (Some(store), Some(last)) => store.commit_after(last, &manifest).await,
+                (Some(store), None) => store.commit(&manifest).await,
             };
             crate::fault::point("after-manifest");
             if outcome.is_ok() {
@@ -234,7 +239,7 @@ impl Coordinator {
                     "checkpoint committed"
                 );
             }
-            let _ = tx.send((id, reason, outcome));
+            let _ = tx.send((id, reason, outcome.map(|()| manifest)));
             if let Some(store) = store
                 && let Err(error) = store.prune().await
             {
