@@ -26,6 +26,7 @@ use crate::spec::SourceOptions;
 mod decided;
 mod flaky;
 mod processes;
+mod restored;
 mod starts;
 
 struct RunningSum(KeyedState<Vec<i64>>);
