@@ -165,7 +165,7 @@ fn a_coordinator_whose_checkpoints_failed_is_fenced_by_the_start_that_came_meanw
                     match command {
                         Command::Checkpoint { id, .. } => opened = Some(id),
                         Command::Committed { id, .. } => ended = ended.max(Some(id)),
-                        Command::Close => {}
+                        Command::Close | Command::Leads(_) => {}
                     }
                 }
                 if ended.is_some() || shared.metrics.checkpoint_failures() > failures {
@@ -192,6 +192,36 @@ fn a_coordinator_whose_checkpoints_failed_is_fenced_by_the_start_that_came_meanw
             false => assert_eq!(last, Some(start.epoch + 2)),
         }
     }
+}
+
+/// Given a source that does not open before a run's first checkpoint, when that takes long, then it is named, again and again.
+#[test]
+fn a_source_that_does_not_open_is_named() {
+    let (tokio, bench) = (tokio::runtime::Runtime::new().unwrap(), Bench::new());
+    let start = tokio.block_on(bench.begin(None)).unwrap();
+    let options = RunOptions { clock: Clock::Manual(bench.now.clone()), ..Default::default() };
+    let (plan, store) = (Arc::new(bench.plan.clone()), Some(bench.store.clone()));
+    let (metrics, stop) = (Metrics::new(&plan), CancellationToken::new());
+    let shared = Shared::new(plan, options, metrics, tokio.handle().clone(), stop, store, start);
+    let mut coordinator = Coordinator::new(Arc::new(shared), 2);
+    coordinator.report(Report::Ready { node: 0, worker: 1 });
+    let mut after = |seconds: i64| {
+        bench.now.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
+        coordinator.unopened()
+    };
+    assert_eq!((after(19), after(1), after(1)), (None, Some("`rows`".into()), None));
+    assert_eq!((after(18), after(1)), (None, Some("`rows`".into())));
+    coordinator.report(Report::Ready { node: 0, worker: 0 });
+    bench.now.fetch_add(100_000_000_000, Ordering::SeqCst);
+    assert_eq!(coordinator.unopened(), None);
+    let sinks = crate::runtime::opening::Opening::new(0, true);
+    sinks.begins("out");
+    sinks.begins("out");
+    sinks.add(2);
+    sinks.opened("out", None);
+    assert_eq!(sinks.unopened(), "`out`");
+    sinks.opened("out", None);
+    assert_eq!(sinks.unopened(), "");
 }
 
 #[tokio::test]
