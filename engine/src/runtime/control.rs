@@ -254,7 +254,7 @@ impl Shared {
     /// The `max_out_of_orderness` of a source's partitions in the checkpoint that the run begins from, where it is not the source's now.
     pub fn former_bounds(&self, node: &Node) -> impl Iterator<Item = i64> {
         let now = match &node.body {
-            Body::Source { options, .. } => options.lateness.ns(),
+            Body::Source { options, .. } => options.max_out_of_orderness.ns(),
             _ => 0,
         };
         let source = self.start.manifest.as_ref().and_then(|m| m.sources.get(&node.name));

@@ -69,12 +69,12 @@ impl Intake {
 
     /// The same for rows that may come so far out of order.
     pub fn bounded_by(&self, ns: i64) -> Self {
-        Self { lateness_ns: ns, ..self.clone() }
+        Self { out_of_orderness_ns: ns, ..self.clone() }
     }
 
     /// How far out of order rows may come, nanoseconds.
     pub fn out_of_orderness_ns(&self) -> i64 {
-        self.lateness_ns
+        self.out_of_orderness_ns
     }
 
     /// The watermark of a partition whose newest row is at `max_ts`.
