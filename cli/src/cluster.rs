@@ -82,17 +82,22 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
     let mut from = args.how.from;
     let (mut attempt, mut begun_at, mut before) = (0, None, None);
     loop {
-        let start = runtime.block_on(begin(&plan, store.as_ref(), from, before, &options.clock))?;
-        let ours = start.start;
-        before = Some(ours);
-        // Failures count while nothing is committed between them.
-        if begun_at.replace(start.checkpoint) != Some(start.checkpoint) {
-            attempt = 0;
-        }
-        let end = Members::start(args.how.processes.into(), options.clock.clone())?.run(start, &stop)?;
+        let begun = runtime.block_on(begin(&plan, store.as_ref(), from, before, &options.clock));
+        let end = match begun {
+            Err(error) => End::Failed(error),
+            Ok(start) => {
+                before = Some(start.start);
+                from = StartFrom::Latest;
+                // Failures count while nothing is committed between them.
+                if begun_at.replace(start.checkpoint) != Some(start.checkpoint) {
+                    attempt = 0;
+                }
+                Members::start(args.how.processes.into(), options.clock.clone())?.run(start, &stop)?
+            }
+        };
         let error = match end {
             End::Done => {
-                if let Some(store) = &store {
+                if let (Some(store), Some(ours)) = (&store, before) {
                     runtime.block_on(close(store, ours, &options.clock))?;
                 }
                 return Ok(ExitCode::SUCCESS);
@@ -121,7 +126,6 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
                 () = stop.cancelled() => {}
             }
         });
-        from = StartFrom::Latest;
     }
 }
 

@@ -17,6 +17,7 @@ mod hold;
 mod input;
 mod intake;
 pub mod job;
+mod leads;
 mod opening;
 mod operator_node;
 mod partition;
@@ -28,6 +29,7 @@ mod source_node;
 mod split_mix;
 mod stall;
 mod steering;
+mod tasks;
 mod time;
 mod worker;
 

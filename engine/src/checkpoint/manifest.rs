@@ -86,6 +86,9 @@ pub struct PartitionState {
     /// Decisions that hold for rows which have not been read yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floors: Vec<Floor>,
+    /// The `max_out_of_orderness` that its rows are judged by, nanoseconds; `None` in old manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_orderness_ns: Option<i64>,
 }
 
 /// One file of a node's state.

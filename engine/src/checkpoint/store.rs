@@ -245,8 +245,33 @@ impl CheckpointStore {
         Ok(all)
     }
 
+    /// Commits the checkpoint that comes after `last` of the same start. Checkpoints that failed meanwhile leave ids free: those get
+    /// copies of `last` first, so that a start which has taken one of them is met there. Without them a run that
+    /// could not reach its checkpoints for a while would take the job back from the one that replaced it.
+    pub async fn commit_after(&self, last: &Manifest, manifest: &Manifest) -> Result<(), CheckpointError> {
+        for id in last.id + 1..manifest.id {
+            self.put(&Manifest { id, ..last.clone() }).await?;
+        }
+        self.commit(manifest).await
+    }
+
     /// Commits a manifest: only one start can ever write a given id. What fails and may pass is tried again for a while.
     pub async fn commit(&self, manifest: &Manifest) -> Result<(), CheckpointError> {
+        let path = self.put(manifest).await?;
+        let what = format!("commit checkpoint {}", manifest.id);
+        self.location.sync(&path).await.map_err(|e| self.not_synced(&what, &e))?;
+        match self.ids().await?.last() {
+            // The id was free because it has been pruned: newer runs are far ahead already.
+            Some(last) if *last > manifest.id => {
+                let newer = self.generation_from(*last).await?;
+                Err(CheckpointError::Fenced { job: self.job.clone(), newer, own: manifest.generation })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a manifest under its id, unless another start has.
+    async fn put(&self, manifest: &Manifest) -> Result<Path, CheckpointError> {
         let what = format!("commit checkpoint {}", manifest.id);
         let body = match serde_json::to_vec_pretty(manifest) {
             Ok(body) => bytes::Bytes::from(body),
@@ -268,22 +293,14 @@ impl CheckpointStore {
             let newer = self.generation_from(manifest.id).await?;
             return Err(CheckpointError::Fenced { job: self.job.clone(), newer, own: manifest.generation });
         }
-        self.location.sync(&path).await.map_err(|e| self.not_synced(&what, &e))?;
-        match self.ids().await?.last() {
-            // The id was free because it has been pruned: newer runs are far ahead already.
-            Some(last) if *last > manifest.id => {
-                let newer = self.generation_from(*last).await?;
-                Err(CheckpointError::Fenced { job: self.job.clone(), newer, own: manifest.generation })
-            }
-            _ => Ok(()),
-        }
+        Ok(path)
     }
 
-    /// Whether what stands under the manifest's id is what this start wrote: the answer to its put was lost.
+    /// Whether what stands under the manifest's id is of the same start, which writes one thing under it: the answer to its put
+    /// was lost.
     async fn wrote(&self, manifest: &Manifest) -> Result<bool, CheckpointError> {
         match self.manifest(manifest.id).await {
-            Ok(Some(found)) => Ok(found.start == manifest.start
-                && serde_json::to_value(found).ok() == serde_json::to_value(manifest).ok()),
+            Ok(Some(found)) => Ok(found.start == manifest.start),
             Ok(None) | Err(CheckpointError::Damaged { .. }) => Ok(false),
             Err(error) => Err(error),
         }

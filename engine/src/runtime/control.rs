@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,13 +20,15 @@ use crate::checkpoint::manifest::{PartitionState, StateFile};
 use crate::checkpoint::{CheckpointStore, Manifest};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::plan::{Node, Plan};
+use crate::plan::{Body, Node, Plan};
 use crate::registry::Role;
 use crate::runtime::decisions::Decisions;
 use crate::runtime::job::{JobError, RunOptions};
+use crate::runtime::leads::{Lead, Leads};
 use crate::runtime::opening::Opening;
 use crate::runtime::restore::Restored;
 use crate::runtime::stall::Progress;
+use crate::runtime::tasks::Tasks;
 use crate::runtime::time::Time;
 
 /// From the coordinator to every worker.
@@ -35,6 +38,8 @@ pub enum Command {
     Checkpoint { id: u64, halt: bool },
     /// Checkpoint `id` is committed; with `begun` rows may flow.
     Committed { id: u64, begun: bool },
+    /// How far source instances (node and worker) have come by rows of their own, in all processes.
+    Leads(Vec<((usize, usize), Lead)>),
     /// The run is over: everything lets go.
     Close,
 }
@@ -69,6 +74,8 @@ pub struct Ack {
     pub partitions: Vec<(u32, String, i64)>,
     /// Of those partitions: next position, and floors of rows not read yet.
     pub floors: Vec<(u32, u64, Vec<Floor>)>,
+    /// Of those partitions: the `max_out_of_orderness` that their rows are judged by, nanoseconds.
+    pub out_of_orderness: Vec<(u32, i64)>,
     /// Watermark of a source instance that has partitions.
     pub watermark: Option<i64>,
     /// State file, where there is state: path, bytes, keys.
@@ -84,6 +91,7 @@ pub fn partition_states(ack: &Ack) -> BTreeMap<u32, PartitionState> {
     let state = |(id, position, max_ts): &(u32, String, i64)| {
         let position = serde_json::from_str(position).unwrap_or(Value::Null);
         let floors = ack.floors.iter().find(|(of, ..)| of == id);
+        let out_of_orderness = ack.out_of_orderness.iter().find(|(of, _)| of == id);
         (
             *id,
             PartitionState {
@@ -91,6 +99,7 @@ pub fn partition_states(ack: &Ack) -> BTreeMap<u32, PartitionState> {
                 max_ts: *max_ts,
                 next_seq: floors.map(|(_, next, _)| *next),
                 floors: floors.map(|(.., floors)| floors.clone()).unwrap_or_default(),
+                out_of_orderness_ns: out_of_orderness.map(|(_, ns)| *ns),
             },
         )
     };
@@ -151,15 +160,17 @@ pub struct Shared {
     /// The state it begins with.
     pub restored: Restored,
     /// Sink tasks, to be waited for at the end.
-    pub tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
-    /// Source tasks: told to stop, a source may still have to put away what it has read (a capture).
-    pub sources: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    pub tasks: Tasks,
+    /// Source tasks: a source that is to stop may still have to put away what it has read (a capture).
+    pub sources: Tasks,
     /// Sinks that are not open yet: one for each sink of each worker, until it has counted its shards, and one for each shard.
     pub opening: Opening,
     /// Cancelled when the run has failed.
     pub failing: CancellationToken,
     /// Decisions about partitions.
     pub decisions: Decisions,
+    /// How far the sources of this process have come by rows of their own.
+    pub leads: Leads,
     failure: Mutex<Option<JobError>>,
     failed: AtomicBool,
 }
@@ -181,6 +192,7 @@ impl Shared {
             clock: options.clock.clone(),
             opening: Opening::new(sinks * options.workers, options.cluster.is_some()),
             decisions: Decisions::default(),
+            leads: Leads::new(plan.nodes.len(), options.workers.max(1)),
             plan,
             options,
             metrics,
@@ -190,8 +202,8 @@ impl Shared {
             store,
             start,
             restored: Restored::default(),
-            tasks: Mutex::default(),
-            sources: Mutex::default(),
+            tasks: Tasks::default(),
+            sources: Tasks::default(),
             failing: CancellationToken::new(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
@@ -212,18 +224,49 @@ impl Shared {
         self.failing.cancel();
     }
 
+    /// Connectors at `nodes` have not ended: whatever the run ended of, this process must not go on beside them.
+    pub fn lingers(&self, nodes: String, within: Duration) {
+        let mut failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let cause = failure.take().map(Box::new);
+        let error = JobError::Lingering { nodes, within, cause };
+        tracing::error!(%error, "connectors have not ended");
+        *failure = Some(error);
+        drop(failure);
+        self.failed.store(true, Ordering::Release);
+        self.failing.cancel();
+    }
+
     /// Whether some source or sink has never been in a checkpoint, so that where its partitions begin, or what it writes to, must
-    /// be written down before the first row.
+    /// be written down before the first row; or a source's rows are judged by another `max_out_of_orderness` from there on.
     pub fn begins(&self) -> bool {
         let manifest = self.start.manifest.as_ref();
         let known = |node: &Node| match node.role {
             Role::Source => {
-                manifest.and_then(|m| m.sources.get(&node.name)).is_some_and(|s| !s.partitions.is_empty())
+                let known = manifest.and_then(|m| m.sources.get(&node.name));
+                known.is_some_and(|s| !s.partitions.is_empty()) && self.former_bounds(node).next().is_none()
             }
             Role::Sink => manifest.is_some_and(|m| m.sinks.contains_key(&node.name)),
             Role::Operator => true,
         };
         self.store.is_some() && !self.plan.nodes.iter().all(known)
+    }
+
+    /// The `max_out_of_orderness` of a source's partitions in the checkpoint that the run begins from, where it is not the source's now.
+    pub fn former_bounds(&self, node: &Node) -> impl Iterator<Item = i64> {
+        let now = match &node.body {
+            Body::Source { options, .. } => options.max_out_of_orderness.ns(),
+            _ => 0,
+        };
+        let source = self.start.manifest.as_ref().and_then(|m| m.sources.get(&node.name));
+        let bounds = source.into_iter().flat_map(|s| s.partitions.values());
+        bounds.filter_map(move |p| p.out_of_orderness_ns.filter(|ns| *ns != now))
+    }
+
+    /// Whether rows may come out of order though the graph says otherwise: its sources go on with a larger `max_out_of_orderness` until a
+    /// checkpoint of this run.
+    pub fn still_out_of_order(&self) -> bool {
+        let sources = self.plan.nodes.iter().filter(|n| n.role == Role::Source);
+        sources.flat_map(|n| self.former_bounds(n)).any(|ns| ns > 0)
     }
 
     /// Whether the run has failed.
@@ -256,6 +299,10 @@ pub struct Local {
     pub halt: Cell<bool>,
     /// Sources may send: where each begins is durable.
     pub emit: Cell<bool>,
+    /// The last checkpoint that is committed.
+    pub committed: Cell<u64>,
+    /// How far source instances of other processes have come by rows of their own, as of the last report.
+    pub elsewhere: RefCell<BTreeMap<(usize, usize), Lead>>,
     /// Everything lets go.
     pub close: Cell<bool>,
     /// Called for every committed checkpoint.
@@ -298,10 +345,17 @@ impl Local {
             }
             Command::Committed { id, begun } => {
                 self.emit.set(self.emit.get() || begun);
+                self.committed.set(id);
                 self.shared.options.control.committed(id);
                 for told in self.on_commit.borrow_mut().iter_mut() {
                     told(id);
                 }
+            }
+            Command::Leads(leads) => {
+                let workers = self.shared.options.workers.max(1);
+                let elsewhere =
+                    |instance: &((usize, usize), Lead)| instance.0.1 / workers != self.index / workers;
+                *self.elsewhere.borrow_mut() = leads.into_iter().filter(elsewhere).collect();
             }
             Command::Close => {
                 self.close.set(true);

@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::manifest::{Manifest, Reason, SourceState};
 use crate::clock::Stopwatch;
+use crate::plan::{Body, Node};
 use crate::registry::Role;
 use crate::runtime::control::{Ack, Command, Report, Shared, partition_states, state_file};
+use crate::runtime::leads::Lead;
 use crate::runtime::stall::Stalls;
 
 /// How often the last checkpoint of a run is tried, for some minutes in all.
@@ -35,20 +37,28 @@ pub struct Coordinator {
     ended: BTreeSet<(usize, usize)>,
     /// Source instances that have announced where they begin.
     ready: BTreeSet<(usize, usize)>,
+    /// Since the run began, or sources that are not open were last reported.
+    since_opening: Stopwatch,
     /// Checkpoints to commit before the first row: they fix where sources begin and what sinks write to. Two, so that one that
     /// is damaged later leaves another.
     begins: u8,
     stop_asked: bool,
     checkpoint_requested: bool,
     stalls: Stalls,
+    /// Some source may have to go with sources of other processes.
+    follows: bool,
+    /// As other processes know them.
+    leads: BTreeMap<(usize, usize), Lead>,
     open: Option<Open>,
+    /// The last checkpoint of this start; where it has none of its own, the one that it began with.
+    last: Option<Manifest>,
     failures: u32,
     /// The last checkpoint is committed: there is nothing left to do.
     closed: bool,
     commits: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
 }
 
-type Outcome = (u64, Reason, Result<(), CheckpointError>);
+type Outcome = (u64, Reason, Result<Manifest, CheckpointError>);
 
 struct Open {
     id: u64,
@@ -70,11 +80,15 @@ impl Coordinator {
             peers,
             ended: BTreeSet::new(),
             ready: BTreeSet::new(),
+            since_opening: shared.clock.start(),
             begins: if shared.begins() { 2 } else { 0 },
             stop_asked: false,
             checkpoint_requested: false,
+            follows: shared.options.cluster.is_some() && shared.plan.nodes.iter().any(may_idle),
+            leads: BTreeMap::new(),
             stalls: Stalls::new(shared.options.stall_after, &shared.clock),
             open: None,
+            last: shared.start.manifest.clone(),
             failures: 0,
             closed: false,
             commits: mpsc::unbounded_channel(),
@@ -104,13 +118,21 @@ impl Coordinator {
     /// Does what is due; the commands to send.
     pub fn tick(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
-        self.stalls.tick(&self.shared);
+        if self.stalls.tick(&self.shared) && self.follows {
+            let leads = self.stalls.leads();
+            if leads != self.leads {
+                commands
+                    .push(Command::Leads(leads.iter().map(|(instance, lead)| (*instance, *lead)).collect()));
+                self.leads = leads;
+            }
+        }
         while let Ok((id, reason, outcome)) = self.commits.1.try_recv() {
             self.open = None;
             self.since_last = self.shared.clock.start();
             match outcome {
-                Ok(()) => {
+                Ok(manifest) => {
                     self.failures = 0;
+                    self.last = Some(manifest);
                     self.begins = self.begins.saturating_sub(1);
                     self.since_committed = self.shared.clock.start();
                     self.shared.metrics.checkpoint_committed(self.shared.clock.now_ns());
@@ -129,6 +151,13 @@ impl Coordinator {
             self.commit();
         }
         self.report_slow();
+        if let Some(sources) = self.unopened() {
+            let secs = self.shared.options.stall_after.as_secs();
+            tracing::warn!(
+                sources,
+                "no row flows before all sources are open: after {secs} s and more these still open"
+            );
+        }
         if self.open.is_none() && !self.closed && self.may_try() {
             let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source).count();
             let reason = if self.stop_asked {
@@ -163,6 +192,19 @@ impl Coordinator {
             }
         }
         commands
+    }
+
+    /// Sources that some worker still opens, where that takes long and is to be reported: before a run's first checkpoint all others
+    /// wait for them.
+    pub fn unopened(&mut self) -> Option<String> {
+        let sources = self.shared.plan.nodes.iter().filter(|n| n.role == Role::Source);
+        let open = |node: usize| self.ready.iter().filter(|(n, _)| *n == node).count() == self.peers;
+        if self.begins == 0 || self.since_opening.elapsed() < self.shared.options.stall_after {
+            return None;
+        }
+        let names: Vec<String> = sources.filter(|n| !open(n.id)).map(|n| format!("`{}`", n.name)).collect();
+        self.since_opening = self.shared.clock.start();
+        Some(names.join(", ")).filter(|names| !names.is_empty())
     }
 
     /// Whether the pause after a failure is over.
@@ -217,12 +259,13 @@ impl Coordinator {
         }
         let manifest = manifest(&self.shared, self.peers, id, reason, &open.acks);
         let (tx, store) = (self.commits.0.clone(), self.shared.store.clone());
-        let took = open.watch.elapsed();
+        let (took, last) = (open.watch.elapsed(), self.last.clone());
         self.shared.tokio.spawn(async move {
             crate::fault::point("before-manifest");
-            let outcome = match &store {
-                None => Ok(()),
-                Some(store) => store.commit(&manifest).await,
+            let outcome = match (&store, &last) {
+                (None, _) => Ok(()),
+                (Some(store), Some(last)) => store.commit_after(last, &manifest).await,
+                (Some(store), None) => store.commit(&manifest).await,
             };
             crate::fault::point("after-manifest");
             if outcome.is_ok() {
@@ -234,7 +277,7 @@ impl Coordinator {
                     "checkpoint committed"
                 );
             }
-            let _ = tx.send((id, reason, outcome));
+            let _ = tx.send((id, reason, outcome.map(|()| manifest)));
             if let Some(store) = store
                 && let Err(error) = store.prune().await
             {
@@ -262,6 +305,11 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// Whether a node is a source whose silent partitions are let go.
+fn may_idle(node: &Node) -> bool {
+    matches!(&node.body, Body::Source { options, .. } if options.idle_timeout.is_some())
 }
 
 fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]) -> Manifest {

@@ -67,6 +67,16 @@ impl Intake {
         })
     }
 
+    /// The same for rows that may come so far out of order.
+    pub fn bounded_by(&self, ns: i64) -> Self {
+        Self { out_of_orderness_ns: ns, ..self.clone() }
+    }
+
+    /// How far out of order rows may come, nanoseconds.
+    pub fn out_of_orderness_ns(&self) -> i64 {
+        self.out_of_orderness_ns
+    }
+
     /// The watermark of a partition whose newest row is at `max_ts`.
     pub fn watermark(&self, max_ts: i64) -> i64 {
         if max_ts == i64::MIN { i64::MIN } else { max_ts.saturating_sub(self.out_of_orderness_ns) }

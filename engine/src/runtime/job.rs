@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -15,7 +15,6 @@ use timely::execute::execute_from;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, WorkerConfig};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{CheckpointStore, StartFrom};
@@ -24,7 +23,7 @@ use crate::connector::ConnectorError;
 use crate::metrics::Metrics;
 use crate::plan::{Edge, Plan, Port};
 use crate::runtime::begin::{begin, close, still_ours};
-use crate::runtime::cluster::{Cluster, ControlPlane, Link};
+use crate::runtime::cluster::{Cluster, Link};
 use crate::runtime::control::{Shared, Start};
 use crate::runtime::failure::FailureClass;
 use crate::runtime::steering::{Control, Phase};
@@ -53,6 +52,8 @@ pub struct RunOptions {
     pub batch_rows: BatchRows,
     /// Restarts after transient failures, in a row.
     pub restarts_max: u32,
+    /// Sinks that have not ended so long after the run has failed may still be writing: this process does not start the job again.
+    pub end_within: Duration,
     /// Time.
     pub clock: Clock,
     /// Watches and steers the run.
@@ -72,6 +73,7 @@ impl Default for RunOptions {
             chunk_rows: 8192,
             batch_rows: BatchRows::AsRead,
             restarts_max: 10,
+            end_within: Duration::from_secs(90),
             clock: Clock::System,
             control: Control::default(),
         }
@@ -176,6 +178,19 @@ pub enum JobError {
         /// What was seen of it.
         reason: String,
     },
+    /// Connectors did not end with the run.
+    #[error(
+        "`{nodes}` did not end within {within:?} of the run and may still be writing, so the job does not go on in this process{}",
+        .cause.as_ref().map_or_else(String::new, |cause| format!("; the run failed because of {cause}"))
+    )]
+    Lingering {
+        /// Their nodes.
+        nodes: String,
+        /// How long they were waited for.
+        within: Duration,
+        /// Why the run had ended, if it failed.
+        cause: Option<Box<JobError>>,
+    },
     /// A worker panicked: a bug.
     #[error("a worker panicked: {0}; this is a bug, please report it")]
     Panic(String),
@@ -201,6 +216,10 @@ impl JobError {
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Transient { .. } | Self::Panic(_) | Self::Lost { .. } => FailureClass::Transient,
+            // Another process can start the job again, if what ended this run may pass.
+            Self::Lingering { cause, .. } => {
+                cause.as_ref().map_or(FailureClass::Transient, |cause| cause.class())
+            }
             Self::Fenced(_) => FailureClass::Fenced,
             // What an operator refuses it refuses again: its output depends on its rows alone.
             Self::Broken { .. }
@@ -303,7 +322,8 @@ fn run_again(
         }
         // Without checkpoints nothing can be replayed exactly once; the processes of a cluster
         // restart together, by the one who started them.
-        let can = error.may_pass() && store.is_some() && options.cluster.is_none();
+        let lingers = matches!(error, JobError::Lingering { .. });
+        let can = error.may_pass() && !lingers && store.is_some() && options.cluster.is_none();
         if !can || attempt >= options.restarts_max || stop.is_cancelled() {
             return Err(error);
         }
@@ -335,14 +355,26 @@ fn once(
     start: Start,
 ) -> Result<(), JobError> {
     let shared = Arc::new(Shared::new(plan, options.clone(), metrics, tokio.clone(), stop, store, start));
-    restore::load(&shared)?;
-    decisions::load(&shared);
+    let opening = shared.clone();
+    tokio.spawn(async move { opening.opening.report(opening.options.stall_after).await });
     match &options.cluster {
         Some(cluster) => {
+            // Before the state is read: that may take one process much longer than another.
             let (links, control) = cluster.join(&shared)?;
-            once_of_several(&shared, cluster, links, control)
+            match restore::load(&shared) {
+                Ok(()) => {
+                    decisions::load(&shared);
+                    once_of_several(&shared, cluster, links);
+                }
+                Err(error) => shared.fail(error),
+            }
+            control.finish(&shared);
         }
-        None => once_alone(&shared),
+        None => {
+            restore::load(&shared)?;
+            decisions::load(&shared);
+            once_alone(&shared);
+        }
     }
     match shared.failure() {
         Some(error) => Err(error),
@@ -369,7 +401,7 @@ fn once_alone(shared: &Arc<Shared>) {
 
 /// Other processes have workers too: after a failure, timely's threads here may wait for them for ever, so they are not
 /// joined. The control plane ends the run in order.
-fn once_of_several(shared: &Arc<Shared>, cluster: &Cluster, links: Vec<Option<Link>>, control: ControlPlane) {
+fn once_of_several(shared: &Arc<Shared>, cluster: &Cluster, links: Vec<Option<Link>>) {
     let (over, ends) = mpsc::channel();
     match start_of_several(shared, cluster, links, over) {
         Ok(guards) => {
@@ -380,7 +412,6 @@ fn once_of_several(shared: &Arc<Shared>, cluster: &Cluster, links: Vec<Option<Li
         Err(error) => shared.fail(JobError::Setup(error)),
     }
     let_go(shared);
-    control.finish(shared);
 }
 
 fn start_of_several(
@@ -443,22 +474,23 @@ fn message(panic: &(dyn Any + Send)) -> String {
     }
 }
 
+/// How long sources are waited for.
+const SOURCES_END: Duration = Duration::from_secs(30);
+
 /// Sinks finish what they have got; after a failure nothing more comes. Then sources return.
 fn let_go(shared: &Shared) {
-    wait_for(&shared.tokio, &shared.tasks, Duration::from_secs(10));
+    let within = shared.options.end_within;
+    let mut lingering = shared.tokio.block_on(shared.tasks.end(within));
     shared.stop.cancel();
-    wait_for(&shared.tokio, &shared.sources, Duration::from_secs(5));
-}
-
-/// Waits for each task, and ends those that take too long.
-fn wait_for(tokio: &Handle, tasks: &Mutex<Vec<JoinHandle<()>>>, at_most: Duration) {
-    let tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
-    tokio.block_on(async {
-        for task in tasks {
-            let abort = task.abort_handle();
-            if tokio::time::timeout(at_most, task).await.is_err() {
-                abort.abort();
-            }
+    let sources = shared.tokio.block_on(shared.sources.end(SOURCES_END));
+    if !sources.is_empty() {
+        tracing::warn!(sources = sources.join(", "), "sources have not ended with the run, and are aborted");
+        // After the last checkpoint, a source has nothing left that counts.
+        if shared.failed() {
+            lingering.extend(sources);
         }
-    });
+    }
+    if !lingering.is_empty() {
+        shared.lingers(lingering.join("`, `"), within);
+    }
 }

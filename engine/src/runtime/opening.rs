@@ -2,7 +2,10 @@
 //! must not come after another has begun to replace what it had. With several processes the control plane carries the
 //! barrier: `local` is over when this process's sinks are open, `all` when those of every process are.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Opening {
     left: AtomicUsize,
     failed: AtomicBool,
+    /// Sinks that are being opened, with how many of their shards.
+    names: Mutex<BTreeMap<String, usize>>,
     /// `i64::MIN`: no sink remembers.
     horizon: AtomicI64,
     /// Other processes have sinks too.
@@ -25,6 +30,7 @@ impl Opening {
         let opening = Self {
             left: AtomicUsize::new(n),
             failed: AtomicBool::new(false),
+            names: Mutex::default(),
             horizon: AtomicI64::new(i64::MIN),
             clustered,
             local: CancellationToken::new(),
@@ -39,6 +45,46 @@ impl Opening {
     /// Waits for `n` more. Not to be called after the last one was done.
     pub fn add(&self, n: usize) {
         self.left.fetch_add(n, Ordering::AcqRel);
+    }
+
+    /// A shard of `sink` begins to open.
+    pub fn begins(&self, sink: &str) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner).entry(sink.to_owned()).or_default() += 1;
+    }
+
+    /// A shard of `sink` is open.
+    pub fn opened(&self, sink: &str, horizon: Option<i64>) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shards) = names.get_mut(sink) {
+            *shards -= 1;
+        }
+        names.retain(|_, shards| *shards > 0);
+        drop(names);
+        self.done(horizon);
+    }
+
+    /// Reports sinks of this process that are not open, again and again, until they are or the run has failed: no row is written
+    /// before.
+    pub async fn report(&self, every: Duration) {
+        let mut waited = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = self.local.cancelled() => return,
+                () = self.over.cancelled() => return,
+                () = tokio::time::sleep(every) => waited += every,
+            }
+            let sinks = self.unopened();
+            tracing::warn!(
+                "no row is written before all sinks are open: after {waited:?}, {sinks} still opens"
+            );
+        }
+    }
+
+    /// The sinks of this process that are being opened.
+    pub fn unopened(&self) -> String {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<String> = names.keys().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
     }
 
     /// One is done. `horizon`: the time below which it has already written everything in an earlier attempt.

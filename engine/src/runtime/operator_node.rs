@@ -50,7 +50,8 @@ pub fn prepare(local: &Local, node: &Node) -> Result<Prepared, String> {
         (schema.clone(), columns)
     });
     let epoch = local.shared.start.epoch;
-    let mut align = Align::new(keys.collect(), *delivery == Delivery::Ordered, epoch);
+    let ordered = *delivery == Delivery::Ordered || (plan.ordered && local.shared.still_out_of_order());
+    let mut align = Align::new(keys.collect(), ordered, epoch);
     let mut operator = (plan.build)();
     let state = local.shared.restored.take(node.id, local.index);
     for (group, bytes) in &state.groups {

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Stopwatch;
 use crate::runtime::floors::Floors;
+use crate::runtime::intake::Intake;
 use crate::source::{Chunk, Position};
 
 /// One partition of a source.
@@ -31,6 +32,10 @@ pub struct Partition {
     pub next_seq: u64,
     /// Decisions that hold for its next rows.
     pub floors: Floors,
+    /// What judges its rows as long as the source's `max_out_of_orderness` does not hold for it yet.
+    pub former: Option<Intake>,
+    /// `max_out_of_orderness` changed with this checkpoint: rows behind it wait until it is committed.
+    pub changed: Option<u64>,
     /// Read again from its position, it gives the same rows.
     pub replays: bool,
     /// A decision about it is being written.
@@ -45,6 +50,23 @@ pub struct Partition {
     pub heard: i64,
     /// Rows sent whose effects may not have passed the sinks.
     pub in_flight: InFlight,
+}
+
+impl Partition {
+    /// What judges its rows: `now` is the source's.
+    pub fn intake<'a>(&'a self, now: &'a Intake) -> &'a Intake {
+        self.former.as_ref().unwrap_or(now)
+    }
+
+    /// Its watermark: no row of it will be older.
+    pub fn watermark(&self, now: &Intake) -> i64 {
+        self.intake(now).watermark(self.max_ts)
+    }
+
+    /// Raises its watermark to at least `floor`.
+    pub fn raise(&mut self, now: &Intake, floor: i64) {
+        self.max_ts = self.intake(now).raise(self.max_ts, floor);
+    }
 }
 
 /// Rows on their way to the sinks.

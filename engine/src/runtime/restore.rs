@@ -12,8 +12,9 @@ use futures::{StreamExt, TryStreamExt};
 use crate::checkpoint::CheckpointStore;
 use crate::checkpoint::manifest::StateFile;
 use crate::checkpoint::state_file::NodeState;
+use crate::component::Distribution;
 use crate::keys::{KeyReader, owner};
-use crate::plan::{Exchange, Node, Plan};
+use crate::plan::{Body, Exchange, Node, Plan};
 use crate::registry::Role;
 use crate::runtime::control::Shared;
 use crate::runtime::exchange::shard;
@@ -128,7 +129,7 @@ impl Split {
             if edge.is_none() && !batches.is_empty() {
                 return Err(format!("it holds rows of input {port}, which `{}` does not have", node.name));
             }
-            let exchange = edge.map_or(&Exchange::Stay, |edge| &edge.exchange);
+            let exchange = &self.brought_by(node, port);
             for bytes in batches {
                 let Some(batch) = rows::decode(&bytes).map_err(|e| e.to_string())? else { continue };
                 for worker in (self.first..self.first + self.workers).filter(|w| mine(*w)) {
@@ -140,6 +141,23 @@ impl Split {
             }
         }
         Ok(part)
+    }
+
+    /// How rows of an input come to their worker. Those of an operator by key are with its keys' owner, also where they need not
+    /// move to get there.
+    fn brought_by(&self, node: &Node, port: usize) -> Exchange {
+        let Some(edge) = node.inputs.get(port) else { return Exchange::Stay };
+        match (&edge.exchange, &node.body) {
+            (Exchange::Stay, Body::Operator { plan, .. }) => match &plan.distribution {
+                Distribution::Keyed(by) => {
+                    let schema = self.plan.edge_schema(edge);
+                    let names = by.get(port).into_iter().flatten();
+                    Exchange::Key(names.filter_map(|name| schema.index_of(name).ok()).collect())
+                }
+                Distribution::Local => Exchange::Stay,
+            },
+            (exchange, _) => exchange.clone(),
+        }
     }
 
     /// The rows of a batch that `exchange` would bring to a worker. Rows that stay where they are have no owner: the first

@@ -166,11 +166,12 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
         base: shared.plan.base.clone(),
         clock: shared.clock.clone(),
     };
-    let name = node.name.clone();
+    let (name, opens) = (node.name.clone(), node.name.clone());
     let (failing, opening) = (shared.clone(), shared.clone());
+    shared.opening.begins(&node.name);
     let running = async move {
         let writer = sink.open(context).await?;
-        opening.opening.done(writer.horizon());
+        opening.opening.opened(&opens, writer.horizon());
         match opening.opening.all().await {
             true => task.run(writer).await,
             false => Ok(()),
@@ -181,7 +182,8 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
             failing.fail(JobError::connector(&name, error));
         }
     });
-    local.shared.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(handle);
+    let writing = handle.abort_handle();
+    local.shared.tasks.add(&node.name, handle, writing);
 }
 
 struct Shard {

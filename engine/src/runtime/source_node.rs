@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -30,6 +30,7 @@ use crate::runtime::floors::seq_range;
 use crate::runtime::input::RowStream;
 use crate::runtime::intake::{Intake, lift};
 use crate::runtime::job::{BatchRows, JobError};
+use crate::runtime::leads::Lead;
 use crate::runtime::partition::Partition;
 use crate::runtime::rows::Rows;
 use crate::runtime::split_mix::SplitMix;
@@ -124,9 +125,13 @@ pub fn add<'scope>(
         let wake_end = context.wake.clone();
         let well = finished.clone();
         let running = local.shared.tokio.spawn(async move { source.run(context).await });
+        let reading = running.abort_handle();
         let task = local.shared.tokio.spawn(async move {
             let outcome = running.await;
             match outcome {
+                Ok(Err(error)) if shared.stop.is_cancelled() => {
+                    tracing::warn!(source = name, %error, "a source has not ended well");
+                }
                 _ if shared.stop.is_cancelled() => {}
                 Ok(Ok(())) => well.store(true, Ordering::Release),
                 Ok(Err(error)) => shared.fail(JobError::connector(&name, error)),
@@ -134,7 +139,7 @@ pub fn add<'scope>(
             }
             wake_end();
         });
-        local.shared.sources.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        local.shared.sources.add(&node.name, task, reading);
         let told = positions.clone();
         local.on_commit.borrow_mut().push(Box::new(move |id| {
             let mut told = told.borrow_mut();
@@ -288,24 +293,35 @@ impl SourceRun {
         }
         let (node, worker) = (self.id, self.local.index);
         let mut progress = match self.ready {
-            true => Progress::of(node, worker, &self.partitions, |ts| self.intake.watermark(ts)),
+            true => Progress::of(node, worker, &self.partitions, &self.intake),
             false => Progress::opening(node, worker, &self.opened),
         };
         // A partition that is let go as idle is not waited for.
         if self.ready && self.options.idle_timeout.is_some() && self.watermark > i64::MIN {
             progress.behind = None;
         }
+        progress.lead = self.lead();
         let _ = self.local.reports.send(Report::Progress(progress));
+    }
+
+    /// How far it has come by rows of its own, if it has had some.
+    fn lead(&self) -> Option<Lead> {
+        let newest = self.partitions.iter().map(|p| p.max_ts).max().filter(|newest| *newest > i64::MIN);
+        // Of what has ended only the last row counts; an instance whose other partitions have no rows follows.
+        let runs = self.partitions.iter().any(|p| !p.ended && p.max_ts > i64::MIN);
+        newest.map(|newest| Lead { watermark: if runs { self.watermark } else { END }, newest })
     }
 
     fn pass_epoch(&mut self) {
         let id = self.epoch;
         self.epoch += 1;
+        self.change_bounds(id);
         let mut ack = Ack { id, node: self.id, worker: self.local.index, ..Default::default() };
         let mut positions = BTreeMap::new();
         for p in &self.partitions {
             ack.partitions.push((p.id, p.position.to_string(), p.max_ts));
             ack.floors.push((p.id, p.next_seq, p.floors.list()));
+            ack.out_of_orderness.push((p.id, p.intake(&self.intake).out_of_orderness_ns()));
             positions.insert(p.id, p.position.clone());
         }
         ack.watermark = Some(self.watermark).filter(|w| *w != END && !self.partitions.is_empty());
@@ -335,7 +351,7 @@ impl SourceRun {
 
     /// The watermark of a partition: no row of it will be older.
     fn partition_watermark(&self, p: &Partition) -> i64 {
-        if p.ended { END } else { self.intake.watermark(p.max_ts) }
+        if p.ended { END } else { p.watermark(&self.intake) }
     }
 
     fn read(&mut self) -> Result<Next, JobError> {
@@ -403,7 +419,7 @@ impl SourceRun {
         for (floor, piece) in p.floors.pieces(chunk) {
             let p = &mut self.partitions[i];
             if let Some(floor) = floor {
-                p.max_ts = self.intake.raise(p.max_ts, floor);
+                p.raise(&self.intake, floor);
             }
             self.take_piece(i, piece)?;
         }
@@ -417,7 +433,7 @@ impl SourceRun {
         let p = &mut self.partitions[i];
         let broken =
             |e: arrow::error::ArrowError| JobError::Broken { node: self.name.clone(), reason: e.to_string() };
-        let mut taken = self.intake.take(chunk, p.origin, p.max_ts).map_err(broken)?;
+        let mut taken = p.intake(&self.intake).take(chunk, p.origin, p.max_ts).map_err(broken)?;
         // Floors have seen to it that nothing is sent below the watermark; should one be missing, this does.
         if self.watermark > i64::MIN && self.watermark != END {
             let (rows, late) = lift(taken.rows, self.watermark).map_err(broken)?;
@@ -504,6 +520,9 @@ impl SourceRun {
             if !self.partitions.is_empty() {
                 self.local.shared.metrics.node(self.id).watermark.store(watermark, Relaxed);
             }
+        }
+        if let Some(lead) = self.lead() {
+            self.local.shared.leads.set(self.id, self.local.index, lead);
         }
         if all_ended && !self.ended && self.watermark == END {
             self.ended = true;

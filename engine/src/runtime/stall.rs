@@ -15,6 +15,8 @@ use crate::clock::{Clock, Stopwatch};
 use crate::operator::END;
 use crate::runtime::control::Shared;
 use crate::runtime::coordinator::rfc3339;
+use crate::runtime::intake::Intake;
+use crate::runtime::leads::Lead;
 use crate::runtime::partition::Partition;
 
 /// A stall that lasts is reported again after so many times the time after which it was reported first.
@@ -36,6 +38,8 @@ pub struct Progress {
     pub reached: i64,
     /// What others wait for; nothing once all has been read.
     pub behind: Option<Behind>,
+    /// How far it has come by rows of its own, where it has had some.
+    pub lead: Option<Lead>,
 }
 
 /// The partition that is furthest behind.
@@ -54,22 +58,23 @@ impl Progress {
     pub fn opening(node: usize, worker: usize, opened: &Stopwatch) -> Self {
         let quiet_ms = opened.elapsed().as_millis() as u64;
         let behind = Some(Behind { partition: None, watermark: i64::MIN, quiet_ms });
-        Self { node, worker, reached: i64::MIN, behind }
+        Self { node, worker, reached: i64::MIN, behind, lead: None }
     }
 
-    /// Of an instance with these partitions; `watermark` is that of a newest row.
-    pub fn of(node: usize, worker: usize, partitions: &[Partition], watermark: impl Fn(i64) -> i64) -> Self {
-        let reached = partitions.iter().map(|p| watermark(p.max_ts)).max().unwrap_or(i64::MIN);
-        let behind = partitions.iter().filter(|p| !p.ended).min_by_key(|p| p.max_ts).map(|p| Behind {
-            partition: Some(p.id),
-            watermark: watermark(p.max_ts),
-            quiet_ms: if p.queue.is_empty() && p.stash.is_none() {
-                p.quiet.elapsed().as_millis() as u64
-            } else {
-                0
-            },
-        });
-        Self { node, worker, reached, behind }
+    /// Of an instance with these partitions, of a source whose rows `intake` judges.
+    pub fn of(node: usize, worker: usize, partitions: &[Partition], intake: &Intake) -> Self {
+        let reached = partitions.iter().map(|p| p.watermark(intake)).max().unwrap_or(i64::MIN);
+        let behind =
+            partitions.iter().filter(|p| !p.ended).min_by_key(|p| p.watermark(intake)).map(|p| Behind {
+                partition: Some(p.id),
+                watermark: p.watermark(intake),
+                quiet_ms: if p.queue.is_empty() && p.stash.is_none() {
+                    p.quiet.elapsed().as_millis() as u64
+                } else {
+                    0
+                },
+            });
+        Self { node, worker, reached, behind, lead: None }
     }
 }
 
@@ -105,10 +110,15 @@ impl Stalls {
         self.progress.insert((progress.node, progress.worker), progress);
     }
 
-    /// Looks whether some source has begun to hold the others back.
-    pub fn tick(&mut self, shared: &Arc<Shared>) {
+    /// How far instances in all processes have come by rows of their own.
+    pub fn leads(&self) -> BTreeMap<(usize, usize), Lead> {
+        self.progress.iter().filter_map(|(instance, p)| Some((*instance, p.lead?))).collect()
+    }
+
+    /// Looks, every now and then, whether some source has begun to hold the others back; whether it has looked.
+    pub fn tick(&mut self, shared: &Arc<Shared>) -> bool {
         if self.looked.elapsed() < interval(self.after) {
-            return;
+            return false;
         }
         self.looked = self.clock.start();
         let stalls = self.stalls();
@@ -121,6 +131,7 @@ impl Stalls {
             let (name, ahead) = (&nodes[stall.node].name, &nodes[stall.ahead.0].name);
             tracing::warn!(source = name, "{}", wording(&stall, name, ahead));
         }
+        true
     }
 
     /// Sources that have been silent for long, while others have moved on.
@@ -198,7 +209,7 @@ mod tests {
             watermark,
             quiet_ms: quiet * 1000,
         });
-        Progress { node, worker, reached, behind }
+        Progress { node, worker, reached, behind, lead: None }
     }
 
     fn stalled(reports: &[Progress]) -> Vec<(usize, Option<u32>, usize)> {

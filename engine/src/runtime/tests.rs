@@ -26,6 +26,7 @@ use crate::spec::SourceOptions;
 mod decided;
 mod flaky;
 mod processes;
+mod restored;
 mod starts;
 
 struct RunningSum(KeyedState<Vec<i64>>);
@@ -340,6 +341,99 @@ fn the_partition_that_others_wait_for_is_never_throttled() {
     };
     execute(plan, &options, CancellationToken::new()).unwrap();
     assert_eq!(taken(&out).len(), 18_000);
+}
+
+/// Given a source that has ended and one that stays open without a row, when that is let go as idle, then all rows come out.
+#[test]
+fn an_idle_source_does_not_keep_the_last_rows_of_one_that_has_ended() {
+    let rows = MemorySource::plan(columns(), vec![many_rows(100)]);
+    let silent = MemorySource::endless(columns(), vec![many_rows(0)]);
+    let (mut plan, out) = two_sources(rows, silent);
+    if let Body::Source { options, .. } = &mut plan.nodes[1].body {
+        options.idle_timeout = Some("20ms".parse().unwrap());
+    }
+    run_until(plan, RunOptions { workers: 2, ..Default::default() }, |_| taken(&out).len() == 100);
+}
+
+/// Writes for ever, once it has begun.
+#[derive(Clone, Default)]
+struct NeverEnds(Arc<std::sync::atomic::AtomicBool>);
+
+#[async_trait::async_trait]
+impl crate::sink::Sink for NeverEnds {
+    async fn open(
+        &self,
+        _: crate::sink::SinkContext,
+    ) -> Result<Box<dyn crate::sink::SinkWriter>, ConnectorError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::sink::SinkWriter for NeverEnds {
+    async fn write(&mut self, _: RecordBatch) -> Result<(), ConnectorError> {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        std::future::pending().await
+    }
+    async fn flush(&mut self, _: i64) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+}
+
+/// Fails when the sink writes.
+struct FailsSoon {
+    writes: NeverEnds,
+    runs: std::sync::atomic::AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl crate::source::Source for FailsSoon {
+    async fn run(&self, cx: crate::source::SourceContext) -> Result<(), ConnectorError> {
+        self.runs.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut writer = cx.ready(&[0]).remove(0);
+        let rows = crate::source::Chunk {
+            rows: many_rows(100),
+            seqs: crate::source::Seqs::From(0),
+            position: Value::from(100),
+            rejects: Vec::new(),
+        };
+        let _ = writer.send(rows).await;
+        while !self.writes.0.load(std::sync::atomic::Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err(ConnectorError::Transient("the venue is gone".into()))
+    }
+}
+
+/// Given a sink that is still writing long after the run has failed, then this process does not start the job again beside it, and
+/// the error names the sink and what the run had failed of.
+#[test]
+fn a_job_does_not_start_again_beside_a_sink_that_still_writes() {
+    let (mut plan, _) = graph(&[vec![]], "0", true);
+    let writes = NeverEnds::default();
+    let source = Arc::new(FailsSoon { writes: writes.clone(), runs: Default::default() });
+    if let Body::Source { plan, .. } = &mut plan.nodes[0].body {
+        plan.source = source.clone();
+    }
+    if let Body::Sink { plan } = &mut plan.nodes[2].body {
+        plan.sink = Arc::new(writes);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let options = RunOptions {
+        end_within: Duration::from_millis(200),
+        checkpoints: Some(CheckpointOptions {
+            url: "checkpoints".into(),
+            base: folder.path().into(),
+            keep: 2,
+            from: StartFrom::Latest,
+        }),
+        ..Default::default()
+    };
+    let error = execute(plan, &options, CancellationToken::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("`out` did not end within 200ms") && text.contains("the venue is gone"), "{text}");
+    assert_eq!(error.class(), FailureClass::Transient);
+    assert_eq!(source.runs.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 /// Whether a count has not changed for a while.

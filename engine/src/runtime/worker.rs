@@ -35,6 +35,8 @@ pub fn run(worker: &mut Worker, shared: Arc<Shared>) {
         look: Cell::new(0),
         halt: Cell::new(false),
         emit: Cell::new(!shared.begins()),
+        committed: Cell::new(0),
+        elsewhere: RefCell::default(),
         close: Cell::new(false),
         on_commit: RefCell::default(),
         on_close: RefCell::default(),

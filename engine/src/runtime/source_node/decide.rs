@@ -4,6 +4,7 @@
 //! flow. What a replay may not decide by the clock again it waits for: rows that an earlier attempt has read.
 
 use super::{IDLE_LOOK, Next, SourceRun};
+use crate::checkpoint::PartitionState;
 use crate::checkpoint::decisions::{Decision, Floor, Rule};
 use crate::operator::END;
 use crate::registry::Role;
@@ -11,11 +12,11 @@ use crate::row;
 use crate::runtime::control::{Local, Report};
 use crate::runtime::decisions;
 use crate::runtime::floors::seq_range;
+use crate::runtime::intake::Intake;
 use crate::runtime::job::JobError;
 use crate::runtime::partition::{InFlight, Partition};
 use crate::source::{Chunk, SourceEvent};
 use serde_json::Value;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// What a resumed source must respect.
 #[derive(Debug, Default)]
@@ -38,13 +39,42 @@ impl SourceRun {
         let mut resumed = Resumed::default();
         let manifest = shared.start.manifest.as_ref().filter(|m| !m.sources.is_empty());
         if let Some(source) = manifest.and_then(|m| m.sources.get(&self.name)) {
-            let lowest = || source.partitions.values().map(|p| self.intake.watermark(p.max_ts)).min();
+            let lowest = || source.partitions.values().map(|p| self.judge(p).watermark(p.max_ts)).min();
             resumed.floor = source.watermark.or_else(lowest).max(known.horizon);
             let decided_then = manifest.is_some_and(|m| !m.follows.is_empty());
             resumed.passed = known.horizon.filter(|_| decided_then && feeds_all_sinks(&self.local, self.id));
         }
         self.resumed = Some(resumed);
         true
+    }
+
+    /// What judges rows of a partition that a checkpoint knows.
+    fn judge(&self, state: &PartitionState) -> Intake {
+        self.intake.bounded_by(state.out_of_orderness_ns.unwrap_or(self.intake.out_of_orderness_ns()))
+    }
+
+    /// Has rows behind checkpoint `id` judged by the source's own `max_out_of_orderness`, where an earlier run had another. Rows that an
+    /// earlier attempt has written are judged as they were then: they come again, or are left out, by their times. No row is
+    /// sent by the new one before a checkpoint says from where on it holds, and no watermark goes back.
+    pub(super) fn change_bounds(&mut self, id: u64) {
+        let horizon = self.local.shared.decisions.known().and_then(|known| known.horizon);
+        for p in &mut self.partitions {
+            let Some(former) = &p.former else { continue };
+            let watermark = former.watermark(p.max_ts);
+            let decided = !p.waiting && p.floors.is_empty();
+            if p.ended || !decided || horizon.is_some_and(|written| watermark < written) {
+                continue;
+            }
+            tracing::debug!(
+                source = self.name,
+                partition = p.id,
+                checkpoint = id,
+                "max_out_of_orderness changes"
+            );
+            p.former = None;
+            p.changed = Some(id);
+            p.raise(&self.intake, watermark);
+        }
     }
 
     /// The floor of a partition that joins or comes back now.
@@ -95,11 +125,18 @@ impl SourceRun {
         let late = restored.is_none() && floors.is_empty() && (self.in_checkpoint || self.ready);
         let next_seq = restored.as_ref().map_or(0, super::next_seq);
         let mut max_ts = restored.as_ref().map_or(i64::MIN, |p| p.max_ts);
+        // One that no checkpoint knows is judged as those beside it.
+        let beside = || self.partitions.iter().find_map(|p| p.former.clone());
+        let now = self.intake.out_of_orderness_ns();
+        let former = match &restored {
+            Some(state) => Some(self.judge(state)).filter(|intake| intake.out_of_orderness_ns() != now),
+            None => beside(),
+        };
         let position = begins.or(restored.map(|p| p.position)).unwrap_or(Value::Null);
         let mut floors = floors;
         floors.absorb(next_seq);
         if let Some(ts) = floors.at(next_seq) {
-            max_ts = self.intake.raise(max_ts, ts);
+            max_ts = former.as_ref().unwrap_or(&self.intake).raise(max_ts, ts);
         }
         tracing::debug!(source = self.name, partition = id, %position, late, "reading partition");
         self.partitions.push(Partition {
@@ -112,6 +149,8 @@ impl SourceRun {
             max_ts,
             next_seq,
             floors,
+            former,
+            changed: None,
             replays,
             waiting: false,
             ended: false,
@@ -135,7 +174,7 @@ impl SourceRun {
             p.idle = false;
             // Rows before the floor that still wait keep their own times.
             if floor.from_seq <= p.next_seq {
-                p.max_ts = self.intake.raise(p.max_ts, ts);
+                p.raise(&self.intake, ts);
                 p.heard = p.max_ts;
             }
         }
@@ -163,10 +202,12 @@ impl SourceRun {
         &mut self,
         i: usize,
     ) -> Option<Result<Chunk, tokio::sync::mpsc::error::TryRecvError>> {
+        let committed = self.local.committed.get();
         let p = &mut self.partitions[i];
-        if p.waiting {
+        if p.waiting || p.changed.is_some_and(|id| committed < id) {
             return None;
         }
+        p.changed = None;
         let chunk = match p.stash.take() {
             Some(chunk) => chunk,
             None => match p.queue.try_recv() {
@@ -193,7 +234,7 @@ impl SourceRun {
             for i in 0..self.partitions.len() {
                 let p = &self.partitions[i];
                 let silent = p.stash.is_none() && p.queue.is_empty() && p.quiet.elapsed() >= timeout;
-                if p.ended || p.idle || p.waiting || !silent {
+                if p.ended || p.idle || p.waiting || p.changed.is_some() || !silent {
                     continue;
                 }
                 // It was idle at this place before.
@@ -214,13 +255,13 @@ impl SourceRun {
     /// Whether the clock may decide that a partition is idle: not while rows are on their way that an earlier attempt has read.
     fn may_idle(&self, p: &Partition) -> bool {
         let passed = self.resumed.as_ref().and_then(|r| r.passed);
-        let behind = passed.is_some_and(|passed| self.intake.watermark(p.max_ts) < passed);
+        let behind = passed.is_some_and(|passed| p.watermark(&self.intake) < passed);
         !p.replays || !(p.floors.expects_rows(p.next_seq) || behind)
     }
 
     /// How far the watermark may go while no partition has rows: to the newest row seen; of a live source whose partitions are all
     /// silent, on from there as fast as the clock. One that has never had a row goes with the job's other sources and its
-    /// own other instances, as far as they are in this process.
+    /// own other instances; those of other processes are known as of their last report.
     pub(super) fn silent_watermark(&self) -> Option<i64> {
         let timeout = self.options.idle_timeout.map(|t| t.std()).unwrap_or_default();
         let open = || self.partitions.iter().filter(|p| !p.ended);
@@ -230,17 +271,13 @@ impl SourceRun {
                 let beyond = p.quiet.elapsed().saturating_sub(timeout).as_nanos();
                 newest = newest.max(p.heard.saturating_add(i64::try_from(beyond).unwrap_or(i64::MAX)));
             }
-            self.intake.watermark(newest)
+            p.intake(&self.intake).watermark(newest)
         };
         let newest = open().map(of).max()?;
         if newest > i64::MIN || !open().all(|p| p.idle) {
             return Some(newest);
         }
-        let plan = &self.local.shared.plan;
-        // Its own number in the metrics is of its other instances: this one has written none, or what it followed.
-        let sources = plan.nodes.iter().filter(|n| n.role == Role::Source);
-        let others = sources.map(|n| self.local.shared.metrics.node(n.id).watermark.load(Relaxed));
-        Some(others.filter(|w| *w > i64::MIN && *w < END).min().unwrap_or(newest))
+        Some(self.local.shared.leads.follow(&self.local.elsewhere.borrow()).unwrap_or(newest))
     }
 }
 

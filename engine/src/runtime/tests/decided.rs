@@ -1,7 +1,8 @@
 //! Partitions that join, fall silent and come back while a job is killed again and again: a sink that leaves out what it has written
 //! sees every row once, at the time that the logged decisions give it.
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -77,6 +78,8 @@ impl Source for LogSource {
 #[derive(Debug, Default)]
 struct Topic {
     rows: Vec<(i64, i64)>,
+    /// Of each row, the running sum of its key.
+    sums: Vec<i64>,
     progress: Option<i64>,
     run: u64,
 }
@@ -87,7 +90,7 @@ struct OnceSink(Arc<Mutex<Topic>>);
 struct OnceWriter {
     topic: Arc<Mutex<Topic>>,
     progress: Option<i64>,
-    waiting: Vec<(i64, i64)>,
+    waiting: Vec<(i64, i64, i64)>,
 }
 
 #[async_trait]
@@ -104,19 +107,21 @@ impl Sink for OnceSink {
 #[async_trait]
 impl SinkWriter for OnceWriter {
     async fn write(&mut self, rows: RecordBatch) -> Result<(), ConnectorError> {
-        let keys = rows.column(3).as_primitive::<Int64Type>();
-        let rows = (0..rows.num_rows()).map(|i| (row::ts(&rows)[i], keys.value(i)));
+        let (keys, sums) =
+            (rows.column(3).as_primitive::<Int64Type>(), rows.column(4).as_primitive::<Int64Type>());
+        let rows = (0..rows.num_rows()).map(|i| (row::ts(&rows)[i], keys.value(i), sums.value(i)));
         let progress = self.progress;
-        self.waiting.extend(rows.filter(|(ts, _)| progress.is_none_or(|p| *ts >= p)));
+        self.waiting.extend(rows.filter(|(ts, ..)| progress.is_none_or(|p| *ts >= p)));
         Ok(())
     }
 
     async fn flush(&mut self, watermark: i64) -> Result<(), ConnectorError> {
-        let Some((last, _)) = self.waiting.last() else { return Ok(()) };
+        let Some((last, ..)) = self.waiting.last() else { return Ok(()) };
         let mut topic = self.topic.lock().unwrap();
         self.progress = Some(watermark.min(last + 1));
         topic.progress = self.progress;
-        topic.rows.append(&mut self.waiting);
+        topic.sums.extend(self.waiting.iter().map(|(.., sum)| *sum));
+        topic.rows.extend(self.waiting.drain(..).map(|(ts, key, _)| (ts, key)));
         Ok(())
     }
 
@@ -129,10 +134,12 @@ struct World {
     log: Arc<Log>,
     sink: OnceSink,
     folder: tempfile::TempDir,
-    lateness: i64,
+    lateness: Cell<i64>,
     idle: Option<&'static str>,
+    /// Partitions that the graph is planned for: with one, in order, operators have its rows as they come.
+    planned: usize,
     workers: usize,
-    stop: CancellationToken,
+    stop: RefCell<CancellationToken>,
 }
 
 impl World {
@@ -142,16 +149,18 @@ impl World {
             log: Arc::new(log),
             sink: OnceSink::default(),
             folder: tempfile::tempdir().unwrap(),
-            lateness,
+            lateness: Cell::new(lateness),
             idle,
+            planned: 2,
             workers,
-            stop: CancellationToken::new(),
+            stop: RefCell::default(),
         }
     }
 
     fn plan(&self) -> Plan {
-        // Two partitions: rows are put in order by the watermark.
-        let (mut plan, _) = graph(&[Vec::new(), Vec::new()], &format!("{}ns", self.lateness), true);
+        // With two partitions, rows are put in order by the watermark.
+        let partitions = vec![Vec::new(); self.planned];
+        let (mut plan, _) = graph(&partitions, &format!("{}ns", self.lateness.get()), true);
         if let Body::Source { plan, options, .. } = &mut plan.nodes[0].body {
             *plan = SourcePlan {
                 replayable: true,
@@ -196,8 +205,14 @@ impl World {
     /// Starts the job; `run` ends when `stop` is cancelled or it is killed.
     fn start(&self, every: Duration, chunk_rows: usize) -> std::thread::JoinHandle<Result<(), JobError>> {
         let (plan, options) = (self.plan(), self.options(every, chunk_rows));
-        let stop = self.stop.clone();
+        let stop = self.stop.borrow().clone();
         std::thread::spawn(move || execute(plan, &options, stop))
+    }
+
+    /// Stops the job in order.
+    fn stop(&self, job: std::thread::JoinHandle<Result<(), JobError>>) {
+        self.stop.take().cancel();
+        job.join().unwrap().unwrap();
     }
 
     fn kill(&self, job: std::thread::JoinHandle<Result<(), JobError>>) {
@@ -218,35 +233,62 @@ impl World {
         }
     }
 
-    /// Every row once, at the time that all decisions together give it, from scratch.
-    fn expected(&self) -> Vec<(i64, i64)> {
+    /// Every row once, at the time that all decisions together give it, with its value, from scratch.
+    fn timed(&self) -> Vec<(i64, usize, usize, i64, i64)> {
         let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let store = self.store();
-        let mut floors: BTreeMap<u32, Vec<Floor>> = BTreeMap::new();
+        // Of each partition, at which positions what holds from there on: a `max_out_of_orderness`, or a watermark.
+        let mut held: BTreeMap<u32, Vec<(u64, Held)>> = BTreeMap::new();
         tokio.block_on(async {
             let manifests = store.manifests().await.unwrap();
-            let starts: std::collections::BTreeSet<u64> = manifests.iter().map(|m| m.start).collect();
+            for (id, state) in manifests.iter().flat_map(|m| m.sources.values()).flat_map(|s| &s.partitions) {
+                let held = held.entry(*id).or_default();
+                let bound = Held::Bound(state.out_of_orderness_ns.unwrap());
+                if held.last().is_none_or(|(_, last)| *last != bound) {
+                    held.push((state.next_seq.unwrap(), bound));
+                }
+            }
+            let starts: BTreeSet<u64> = manifests.iter().map(|m| m.start).collect();
             for start in starts {
                 for Decision { partition, floor, .. } in store.decisions(start).await.unwrap() {
-                    floors.entry(partition).or_default().push(floor);
+                    let watermark = floor.rule.ts().unwrap_or(i64::MIN);
+                    held.entry(partition).or_default().push((floor.from_seq, Held::Floor(watermark)));
                 }
             }
         });
+        // Bounds come before floors of the same position, in the order of their checkpoints.
+        held.values_mut().for_each(|held| held.sort_by_key(|(from, _)| *from));
         let mut all = Vec::new();
         for (p, rows) in self.log.partitions.lock().unwrap().iter().enumerate() {
-            let mut watermark = i64::MIN;
-            for (seq, (ts, key, _)) in rows.iter().enumerate() {
-                for floor in floors.get(&(p as u32)).into_iter().flatten() {
-                    if floor.from_seq <= seq as u64 {
-                        watermark = watermark.max(floor.rule.ts().unwrap_or(i64::MIN));
+            let mut held = held.get(&(p as u32)).into_iter().flatten().peekable();
+            let (mut bound, mut newest) = (self.lateness.get(), i64::MIN);
+            for (seq, (ts, key, v)) in rows.iter().enumerate() {
+                while let Some((_, held)) = held.next_if(|(from, _)| *from <= seq as u64) {
+                    let watermark = newest.saturating_sub(bound);
+                    let floor = match held {
+                        Held::Bound(ns) => {
+                            bound = *ns;
+                            if newest == i64::MIN { newest } else { watermark }
+                        }
+                        Held::Floor(floor) => *floor,
+                    };
+                    if newest.saturating_sub(bound) < floor {
+                        newest = floor + bound;
                     }
                 }
-                all.push(((*ts).max(watermark), *key));
-                watermark = watermark.max(ts - self.lateness);
+                all.push(((*ts).max(newest.saturating_sub(bound)), p, seq, *key, *v));
+                newest = newest.max(*ts);
             }
         }
         all.sort_unstable();
         all
+    }
+
+    /// Times and keys of [`timed`](Self::timed).
+    fn expected(&self) -> Vec<(i64, i64)> {
+        let mut rows: Vec<_> = self.timed().iter().map(|(ts, _, _, key, _)| (*ts, *key)).collect();
+        rows.sort_unstable();
+        rows
     }
 
     fn seen(&self) -> Vec<(i64, i64)> {
@@ -254,6 +296,15 @@ impl World {
         rows.sort_unstable();
         rows
     }
+}
+
+/// What holds from a position of a partition on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Its `max_out_of_orderness`.
+    Bound(i64),
+    /// Its watermark is at least this.
+    Floor(i64),
 }
 
 const NEVER: Duration = Duration::from_secs(3600);
@@ -279,8 +330,7 @@ fn a_partition_that_joined_late_survives_a_kill() {
     world.append(0, &[(2000, 300), (2001, 301)]);
     world.append(1, &[(2000, 302), (2001, 303)]);
     world.until("rows after the kill", |t| t.rows.len() >= 56);
-    world.stop.cancel();
-    job.join().unwrap().unwrap();
+    world.stop(job);
     let seen: Vec<i64> = world.sink.0.lock().unwrap().rows.iter().map(|r| r.1).collect();
     let unique: std::collections::BTreeSet<i64> = seen.iter().copied().collect();
     assert_eq!(seen.len(), unique.len(), "doubled: {seen:?}");
@@ -317,8 +367,7 @@ fn decisions_count_only_of_starts_that_are_followed() {
     world.append(0, &[(1000, 6), (1001, 7)]);
     world.append(1, &[(1000, 8), (1001, 9)]);
     world.until("rows", |t| t.rows.len() >= 6);
-    world.stop.cancel();
-    job.join().unwrap().unwrap();
+    world.stop(job);
     assert!(world.seen().contains(&(50, 5)), "{:?}", world.seen());
 }
 
@@ -394,8 +443,160 @@ proptest! {
         }
         world.until("all rows", |t| t.rows.len() >= key as usize);
         std::thread::sleep(Duration::from_millis(10));
-        world.stop.cancel();
-        job.join().unwrap().unwrap();
+        world.stop(job);
+        prop_assert_eq!(world.seen(), world.expected());
+    }
+}
+
+/// Given a job whose `max_out_of_orderness` changes when it was killed, or stopped in order, when a sink leaves out what it has written,
+/// then no row is lost or there twice, and operators have had them in order.
+#[test]
+fn a_changed_bound_of_disorder_neither_loses_nor_doubles_rows() {
+    let every = Duration::from_millis(3);
+    for (case, (first, then, killed)) in
+        [(50, 0, true), (50, 0, false), (0, 50, true), (0, 50, false), (50, 20, true), (20, 50, true)]
+            .into_iter()
+            .enumerate()
+    {
+        let world = World { planned: 1, ..World::new(1, first, None, 1 + case % 2) };
+        // Row 10 k + 9 is 35 older than the one before it.
+        let ts = |i: i64| 10 * i - if i % 10 == 9 { 45 } else { 0 };
+        let append = |rows: std::ops::Range<i64>| {
+            world.log.partitions.lock().unwrap()[0].extend(rows.map(|i| (ts(i), i % 3, i)));
+        };
+        append(0..100);
+        // No checkpoint but those before the first row: everything comes again.
+        let job = world.start(if killed { NEVER } else { every }, 7);
+        world.until("rows of the first run", |t| t.rows.len() >= 90);
+        if killed {
+            world.kill(job)
+        } else {
+            world.stop(job)
+        }
+        world.lateness.set(then);
+        append(100..200);
+        let job = world.start(every, 7);
+        world.until("rows after the change", |t| t.rows.len() >= 180);
+        let changed = || {
+            let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let last = tokio.block_on(world.store().newest(u64::MAX)).unwrap().0.unwrap();
+            last.sources["rows"].partitions[&0].out_of_orderness_ns == Some(then)
+        };
+        world.until("the change", |_| changed());
+        append(200..300);
+        append(400..401);
+        world.until("rows behind the change", |t| t.rows.len() >= 300);
+        world.stop(job);
+        let mut sums = [0; 3];
+        let expected = world.timed().into_iter().map(|(ts, _, _, key, v)| {
+            let sum = &mut sums[key as usize];
+            *sum = (*sum * 31 + v) % 1_000_003;
+            (ts, key, *sum)
+        });
+        let topic = world.sink.0.lock().unwrap();
+        let seen: Vec<Row> = topic.rows.iter().zip(&topic.sums).map(|(r, sum)| (r.0, r.1, *sum)).collect();
+        let expected: Vec<Row> = expected.take(seen.len()).collect();
+        assert_eq!(seen, expected, "{first} then {then}, killed: {killed}");
+    }
+}
+
+/// Given a source that never has a row and is let go as idle, when others go on, then it goes with them for as long as they do.
+#[test]
+fn a_source_without_rows_goes_with_the_others_again_and_again() {
+    let world = World { planned: 1, ..World::new(1, 0, Some("3ms"), 2) };
+    let mut plan = world.plan();
+    let silent = |id: usize| {
+        let mut silent = plan.nodes[0].clone();
+        (silent.id, silent.name) = (id, format!("silent{id}"));
+        if let Body::Source { plan, .. } = &mut silent.body {
+            *plan = MemorySource::endless(columns(), vec![partition(&[])]);
+        }
+        silent
+    };
+    let silent = [silent(1), silent(2)];
+    for (node, id) in plan.nodes[1..].iter_mut().zip(3..) {
+        node.id = id;
+        node.inputs[0].from = id - 3;
+    }
+    plan.nodes[2].inputs[0].from = 3;
+    plan.nodes[1].inputs =
+        (0..3).map(|from| Edge { from, port: Port::Rows, exchange: Exchange::Key(vec![3]) }).collect();
+    if let Body::Operator { plan, delivery } = &mut plan.nodes[1].body {
+        plan.distribution = Distribution::Keyed(vec![vec!["k".into()]; 3]);
+        *delivery = Delivery::Ordered;
+    }
+    plan.nodes.splice(1..1, silent);
+    let (options, stop) = (world.options(NEVER, 7), world.stop.borrow().clone());
+    let job = std::thread::spawn(move || execute(plan, &options, stop));
+    for i in 0..20 {
+        world.append(0, &[(10 * i, i), (10 * i + 5, i)]);
+        world.until("rows", |t| t.rows.len() as i64 > 2 * i);
+    }
+    world.stop(job);
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Rows(usize, usize),
+    Pause,
+    Kill(i64),
+    Stop(i64),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let bound = || prop_oneof![Just(0i64), Just(300_000), Just(900_000)];
+    let change = prop_oneof![
+        6 => (0usize..3, 1usize..12).prop_map(|(p, n)| Change::Rows(p, n)),
+        2 => Just(Change::Pause),
+        2 => bound().prop_map(Change::Kill),
+        1 => bound().prop_map(Change::Stop),
+    ];
+    proptest::collection::vec(change, 4..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 0, ..Default::default() })]
+
+    /// Given rows, pauses, and runs with other bounds of disorder, killed or stopped, in any order, then each row is there once, at the time
+    /// that the checkpoints and decisions give it.
+    #[test]
+    fn every_row_comes_once_whatever_its_bound_was(
+        changes in changes(),
+        every in 1u64..20,
+        chunk in 1usize..9,
+        workers in 1usize..3,
+    ) {
+        let world = World::new(3, 0, Some("3ms"), workers);
+        let every = Duration::from_millis(every);
+        let mut job = world.start(every, chunk);
+        let (mut now, mut key) = (0, 0);
+        for change in changes {
+            match change {
+                Change::Rows(p, n) => {
+                    for _ in 0..n {
+                        now += 100_000;
+                        key += 1;
+                        world.append(p, &[(now - i64::from(key % 3 == 0) * 600_000, key)]);
+                    }
+                }
+                Change::Pause => std::thread::sleep(Duration::from_millis(8)),
+                Change::Kill(bound) => {
+                    std::thread::sleep(Duration::from_millis(4));
+                    world.kill(job);
+                    world.lateness.set(bound);
+                    job = world.start(every, chunk);
+                }
+                Change::Stop(bound) => {
+                    std::thread::sleep(Duration::from_millis(4));
+                    world.stop(job);
+                    world.lateness.set(bound);
+                    job = world.start(every, chunk);
+                }
+            }
+        }
+        world.until("all rows", |t| t.rows.len() >= key as usize);
+        std::thread::sleep(Duration::from_millis(10));
+        world.stop(job);
         prop_assert_eq!(world.seen(), world.expected());
     }
 }

@@ -191,6 +191,71 @@ fn no_process_writes_before_the_sinks_of_all_are_open() {
     assert!(outputs.iter().all(|out| taken(out).is_empty()));
 }
 
+/// Given two processes, when one cannot restore its state, then the other does not wait to meet it: both end with the cause.
+#[test]
+fn processes_meet_before_they_restore_their_state() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let options = |i: usize| RunOptions {
+        checkpoints: Some(CheckpointOptions {
+            url: "checkpoints".into(),
+            base: folders[i].path().into(),
+            keep: 2,
+            from: StartFrom::Latest,
+        }),
+        ..Default::default()
+    };
+    let (plan, _) = graph(&rows_of_two(), "0", true);
+    run_until(plan.clone(), options(0), |m| m.read()[1].rows_in > 100);
+    let location = crate::storage::open("checkpoints", folders[0].path()).unwrap();
+    let store = crate::checkpoint::CheckpointStore::new(location, "law", 2);
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let start = begin(&plan, Some(&store), StartFrom::Latest, None, &crate::clock::Clock::System);
+    let start = tokio.block_on(start).unwrap();
+    let mut running = Vec::new();
+    for (i, mut cluster) in clusters(2).into_iter().enumerate() {
+        cluster.start = start.clone();
+        // The second process finds none of the files.
+        let options = RunOptions { cluster: Some(cluster), ..options(i) };
+        let (done, over) = mpsc::channel();
+        let plan = plan.clone();
+        std::thread::spawn(move || done.send(execute(plan, &options, CancellationToken::new())));
+        running.push(over);
+    }
+    for process in &running {
+        let error = end(process).unwrap_err().to_string();
+        assert!(error.contains("state file state/"), "{error}");
+    }
+}
+
+/// Given two processes, one of which reads a source that never has a row and is let go as idle, when the other goes on, then its rows
+/// come out.
+#[test]
+fn an_idle_source_goes_with_those_of_other_processes() {
+    let (stop, mut running, mut outputs) = (CancellationToken::new(), Vec::new(), Vec::new());
+    for cluster in clusters(2) {
+        let rows = MemorySource::endless(columns(), vec![many_rows(500)]);
+        let (mut plan, out) = two_sources(rows, MemorySource::endless(columns(), vec![many_rows(0)]));
+        if let Body::Source { options, .. } = &mut plan.nodes[1].body {
+            options.idle_timeout = Some("20ms".parse().unwrap());
+        }
+        let stall_after = Duration::from_millis(100);
+        let options = RunOptions { cluster: Some(cluster), stall_after, ..Default::default() };
+        let ((done, over), stop) = (mpsc::channel(), stop.clone());
+        std::thread::spawn(move || done.send(execute(plan, &options, stop)));
+        running.push(over);
+        outputs.push(out);
+    }
+    // All but the newest.
+    let written = move || {
+        while taken(&outputs[0]).len() < 499 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    in_time(written);
+    stop.cancel();
+    running.iter().for_each(|process| end(process).unwrap());
+}
+
 struct PanicsOnRows;
 
 impl Operator for PanicsOnRows {

@@ -10,6 +10,8 @@ use super::*;
 use crate::checkpoint::manifest::{Manifest, Reason};
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::clock::Clock;
+use crate::runtime::control::{Ack, Command, Report, Shared};
+use crate::runtime::coordinator::Coordinator;
 use crate::storage::Location;
 
 struct Bench {
@@ -98,6 +100,128 @@ async fn a_superseded_run_does_not_begin_again() {
     assert!(still_ours(&bench.store, Some(b.start), fenced.clone()).await.may_pass());
     assert!(matches!(still_ours(&bench.store, Some(a.start), fenced).await, JobError::Fenced(_)));
     bench.begin(Some(b.start)).await.unwrap();
+}
+
+/// Given a run whose checkpoints failed while another start took over, when its store answers again, then it is fenced, however
+/// many ids it has passed over; where none has taken over it goes on.
+#[tokio::test]
+async fn checkpoints_that_failed_leave_no_way_back_into_the_job() {
+    let bench = Bench::new();
+    let a = bench.begin(None).await.unwrap();
+    let commit = async |last: &Manifest, id: u64| {
+        let manifest = Manifest { id, content: id, reason: Reason::Interval, ..last.clone() };
+        bench.store.commit_after(last, &manifest).await.map(|()| manifest)
+    };
+    let second = commit(a.manifest.as_ref().unwrap(), 2).await.unwrap();
+    // 3 and 4 have failed.
+    let fifth = commit(&second, 5).await.unwrap();
+    let contents = |all: Vec<Manifest>| all.into_iter().map(|m| (m.id, m.content)).collect::<Vec<_>>();
+    let all = bench.store.manifests().await.unwrap();
+    assert_eq!(
+        contents(all),
+        [(1, 0), (2, 2), (3, 2), (4, 2), (5, 5)],
+        "what failed is taken by what was there"
+    );
+    // 6 and 7 have failed; meanwhile another start takes the job.
+    let b = bench.begin(None).await.unwrap();
+    assert_eq!((b.checkpoint, b.epoch), (5, 7));
+    let lost = commit(&fifth, 8).await.unwrap_err();
+    assert!(matches!(lost, CheckpointError::Fenced { .. }), "{lost}");
+    let seventh = commit(b.manifest.as_ref().unwrap(), 7).await.unwrap();
+    assert_eq!(seventh.start, b.start);
+    // Also where all that it would meet has been pruned.
+    let mut last = seventh;
+    for id in 8..20 {
+        last = commit(&last, id).await.unwrap();
+    }
+    bench.store.prune().await.unwrap();
+    let lost = commit(&fifth, 9).await.unwrap_err();
+    assert!(matches!(lost, CheckpointError::Fenced { .. }), "{lost}");
+    assert_eq!(bench.begin(None).await.unwrap().checkpoint, 19);
+}
+
+/// The same through the coordinator: its parts of a checkpoint fail, another start begins, its parts are fine again.
+#[test]
+fn a_coordinator_whose_checkpoints_failed_is_fenced_by_the_start_that_came_meanwhile() {
+    let tokio = tokio::runtime::Runtime::new().unwrap();
+    let bench = Bench::new();
+    for taken_over in [false, true] {
+        let start = tokio.block_on(bench.begin(None)).unwrap();
+        let options = RunOptions { clock: Clock::Manual(bench.now.clone()), ..Default::default() };
+        let (plan, store) = (Arc::new(bench.plan.clone()), Some(bench.store.clone()));
+        let (metrics, stop) = (Metrics::new(&plan), CancellationToken::new());
+        let shared = Shared::new(plan, options, metrics, tokio.handle().clone(), stop, store, start.clone());
+        let shared = Arc::new(shared);
+        let mut coordinator = Coordinator::new(shared.clone(), 1);
+        coordinator.report(Report::Ready { node: 0, worker: 0 });
+        let mut opened = None;
+        // Ends the next checkpoint with `error`, or well.
+        let mut checkpoint = |error: Option<&str>| {
+            let failures = shared.metrics.checkpoint_failures();
+            let mut ended = None;
+            for _ in 0..120_000 {
+                bench.now.fetch_add(1_000_000_000, Ordering::SeqCst);
+                for command in coordinator.tick() {
+                    match command {
+                        Command::Checkpoint { id, .. } => opened = Some(id),
+                        Command::Committed { id, .. } => ended = ended.max(Some(id)),
+                        Command::Close | Command::Leads(_) => {}
+                    }
+                }
+                if ended.is_some() || shared.metrics.checkpoint_failures() > failures {
+                    return ended;
+                }
+                if let Some(id) = opened.take() {
+                    for node in 0..3 {
+                        let error = error.map(str::to_owned).filter(|_| node == 1);
+                        coordinator.report(Report::Ack(Ack { id, node, error, ..Default::default() }));
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            panic!("it hangs");
+        };
+        assert_eq!(checkpoint(None), Some(start.epoch));
+        assert_eq!(checkpoint(Some("input/output error")), None);
+        if taken_over {
+            tokio.block_on(bench.begin(None)).unwrap();
+        }
+        let last = checkpoint(None);
+        match taken_over {
+            true => assert!(matches!(shared.failure(), Some(JobError::Fenced(_))), "{:?}", shared.failure()),
+            false => assert_eq!(last, Some(start.epoch + 2)),
+        }
+    }
+}
+
+/// Given a source that does not open before a run's first checkpoint, when that takes long, then it is named, again and again.
+#[test]
+fn a_source_that_does_not_open_is_named() {
+    let (tokio, bench) = (tokio::runtime::Runtime::new().unwrap(), Bench::new());
+    let start = tokio.block_on(bench.begin(None)).unwrap();
+    let options = RunOptions { clock: Clock::Manual(bench.now.clone()), ..Default::default() };
+    let (plan, store) = (Arc::new(bench.plan.clone()), Some(bench.store.clone()));
+    let (metrics, stop) = (Metrics::new(&plan), CancellationToken::new());
+    let shared = Shared::new(plan, options, metrics, tokio.handle().clone(), stop, store, start);
+    let mut coordinator = Coordinator::new(Arc::new(shared), 2);
+    coordinator.report(Report::Ready { node: 0, worker: 1 });
+    let mut after = |seconds: i64| {
+        bench.now.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
+        coordinator.unopened()
+    };
+    assert_eq!((after(19), after(1), after(1)), (None, Some("`rows`".into()), None));
+    assert_eq!((after(18), after(1)), (None, Some("`rows`".into())));
+    coordinator.report(Report::Ready { node: 0, worker: 0 });
+    bench.now.fetch_add(100_000_000_000, Ordering::SeqCst);
+    assert_eq!(coordinator.unopened(), None);
+    let sinks = crate::runtime::opening::Opening::new(0, true);
+    sinks.begins("out");
+    sinks.begins("out");
+    sinks.add(2);
+    sinks.opened("out", None);
+    assert_eq!(sinks.unopened(), "`out`");
+    sinks.opened("out", None);
+    assert_eq!(sinks.unopened(), "");
 }
 
 #[tokio::test]
