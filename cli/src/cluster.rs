@@ -79,10 +79,10 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
             Some(CheckpointStore::new(location, &plan.job, c.keep))
         }
     };
-    let mut from = args.how.from;
+    let mut from = args.how.from.clone();
     let (mut attempt, mut begun_at, mut before) = (0, None, None);
     loop {
-        let begun = runtime.block_on(begin(&plan, store.as_ref(), from, before, &options.clock));
+        let begun = runtime.block_on(begin(&plan, store.as_ref(), &from, before, &options.clock));
         let end = match begun {
             Err(error) => End::Failed(error),
             Ok(start) => {

@@ -21,6 +21,7 @@ pub mod demo;
 pub mod plan;
 pub mod replay;
 pub mod run;
+pub mod savepoint;
 pub mod schema;
 pub mod sql;
 #[cfg_attr(not(feature = "sql-server"), path = "commands/no_sql_server.rs")]

@@ -47,7 +47,7 @@ pub struct HowArgs {
     /// Processes on this machine
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub processes: u16,
-    /// Which checkpoint to begin from: latest, none, or an id that `tidemill checkpoints` lists
+    /// Which checkpoint to begin from: latest, none, an id that `tidemill checkpoints` lists, or savepoint:NAME
     #[arg(long, default_value = "latest")]
     pub from: StartFrom,
     /// Where checkpoints are kept, a path or URL, or `off`; default: the graph's, else .tidemill beside it
@@ -126,7 +126,7 @@ impl HowArgs {
                 url,
                 base,
                 keep: spec.checkpoints.keep,
-                from: self.from,
+                from: self.from.clone(),
             }),
             checkpoint_every: self.checkpoint_every.unwrap_or(spec.checkpoints.every).std(),
             in_flight_rows: self.in_flight_rows as usize,

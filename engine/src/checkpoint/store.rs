@@ -6,6 +6,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::retry::retried;
+use crate::checkpoint::savepoint::SavepointName;
 use crate::storage::{Location, may_pass};
 
 /// The checkpoints of one job.
@@ -18,7 +19,7 @@ pub struct CheckpointStore {
 }
 
 /// Which checkpoint a run starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StartFrom {
     /// The last one, unless the run it belongs to had ended.
     #[default]
@@ -27,6 +28,8 @@ pub enum StartFrom {
     None,
     /// This one.
     Id(u64),
+    /// The one that was kept under this name.
+    Savepoint(SavepointName),
 }
 
 impl std::str::FromStr for StartFrom {
@@ -35,10 +38,12 @@ impl std::str::FromStr for StartFrom {
         match text {
             "latest" => Ok(Self::Latest),
             "none" => Ok(Self::None),
-            id => id
-                .parse()
-                .map(Self::Id)
-                .map_err(|_| format!("`{id}` is not latest, none or a checkpoint's id")),
+            other => match other.strip_prefix("savepoint:") {
+                Some(name) => name.parse().map(Self::Savepoint),
+                None => other.parse().map(Self::Id).map_err(|_| {
+                    format!("`{other}` is not latest, none, a checkpoint's id or savepoint:NAME")
+                }),
+            },
         }
     }
 }
@@ -88,6 +93,22 @@ pub enum CheckpointError {
         newer: u64,
         /// The generation that lost.
         own: u64,
+    },
+    /// A savepoint has this name already.
+    #[error("{place} has a savepoint `{name}` already: give another name, or replace it with --replace")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Where.
+        place: String,
+    },
+    /// There is no such savepoint.
+    #[error("{place} has no savepoint `{name}`; `tidemill savepoint GRAPH` lists those there are")]
+    NoSavepoint {
+        /// The name.
+        name: String,
+        /// Where.
+        place: String,
     },
     /// There is no such checkpoint.
     #[error("job `{job}` has no checkpoint {id}; `tidemill checkpoints` lists those there are")]
@@ -352,7 +373,8 @@ impl CheckpointStore {
         // Before the manifests: a start that has decided something has committed one.
         let decisions = self.decision_files().await?;
         let ids = self.ids().await?;
-        let mut named = std::collections::BTreeSet::new();
+        let mut pinned = self.pinned().await?;
+        let mut named = std::mem::take(&mut pinned.files);
         let mut starts = std::collections::BTreeSet::new();
         let (mut cut, mut whole) = (ids.len(), 0);
         // Only whole ones count: what a run could begin from.
@@ -373,10 +395,17 @@ impl CheckpointStore {
             return Ok(());
         }
         for id in &ids[..cut] {
+            if pinned.any() {
+                match self.manifest(*id).await {
+                    Ok(Some(manifest)) => self.remember(&mut pinned, &manifest).await?,
+                    Ok(None) | Err(CheckpointError::Damaged { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
             let _ = self.location.store.delete(&self.manifest_path(*id)).await;
         }
         for (start, path) in decisions {
-            if !starts.contains(&start) {
+            if !starts.contains(&start) && !pinned.starts.contains(&start) {
                 let _ = self.location.store.delete(&path).await;
             }
         }

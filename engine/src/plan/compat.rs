@@ -74,7 +74,7 @@ fn origins(plan: &Plan, id: usize, port: Port, names: &mut Vec<String>) {
     }
 }
 
-const HINT: &str = "undo it, give the dataflow another name, or run with `--from none` to begin anew";
+const HINT: &str = "undo it, give the dataflow another name, or run with `--from none` to begin from nothing";
 
 /// Whether `new` can go on from a checkpoint of the graph that [`describe`] gave `old` for; else
 /// everything that keeps it from that.

@@ -33,7 +33,7 @@ fn identity() -> u64 {
 pub async fn begin(
     plan: &Plan,
     store: Option<&CheckpointStore>,
-    from: StartFrom,
+    from: &StartFrom,
     before: Option<u64>,
     clock: &Clock,
 ) -> Result<Start, JobError> {
@@ -82,7 +82,7 @@ pub async fn begin(
         let resumed = chosen.is_some();
         let run = chosen.as_ref().map_or(generation, |m| m.run);
         let follows = match &chosen {
-            Some(manifest) => followed(store, manifest).await?,
+            Some(manifest) => followed(store, manifest, from).await?,
             None => Vec::new(),
         };
         let former = match (&chosen, last) {
@@ -141,9 +141,16 @@ pub async fn begin(
 
 /// Starts whose decisions hold for a run that goes on from `chosen`: of the one that wrote it, of those which that had not taken over
 /// yet, and of the later ones of its run.
-async fn followed(store: &CheckpointStore, chosen: &Manifest) -> Result<Vec<u64>, JobError> {
+async fn followed(
+    store: &CheckpointStore,
+    chosen: &Manifest,
+    from: &StartFrom,
+) -> Result<Vec<u64>, JobError> {
     let mut starts = std::collections::BTreeSet::from([chosen.start]);
     starts.extend(&chosen.follows);
+    if let StartFrom::Savepoint(name) = from {
+        starts.extend(store.starts_since(name).await?);
+    }
     for later in store.manifests().await?.into_iter().filter(|m| m.id > chosen.id && m.run == chosen.run) {
         starts.insert(later.start);
         starts.extend(&later.follows);
@@ -156,20 +163,18 @@ async fn followed(store: &CheckpointStore, chosen: &Manifest) -> Result<Vec<u64>
 async fn choose(
     plan: &Plan,
     store: &CheckpointStore,
-    from: StartFrom,
+    from: &StartFrom,
     last: Option<&Manifest>,
 ) -> Result<Option<Manifest>, JobError> {
     let mut candidate = match from {
         StartFrom::None => return Ok(None),
         StartFrom::Id(id) => {
-            let missing = || CheckpointError::Missing { job: plan.job.clone(), id };
-            let manifest = store.manifest(id).await?.ok_or_else(missing)?;
-            return match store.lacks(&manifest).await? {
-                None => Ok(Some(manifest)),
-                Some(file) => Err(JobError::Checkpoint(format!(
-                    "checkpoint {id} cannot be used: its state file `{file}` is missing or cut short; `tidemill checkpoints` lists the others"
-                ))),
-            };
+            let missing = || CheckpointError::Missing { job: plan.job.clone(), id: *id };
+            let manifest = store.manifest(*id).await?.ok_or_else(missing)?;
+            return whole(store, manifest, format!("checkpoint {id}")).await;
+        }
+        StartFrom::Savepoint(name) => {
+            return whole(store, store.savepoint(name).await?, format!("savepoint `{name}`")).await;
         }
         StartFrom::Latest => last.cloned(),
     };
@@ -193,6 +198,20 @@ async fn choose(
         }
     }
     Ok(None)
+}
+
+/// A manifest that was asked for by name, if all its state files are there.
+async fn whole(
+    store: &CheckpointStore,
+    manifest: Manifest,
+    what: String,
+) -> Result<Option<Manifest>, JobError> {
+    match store.lacks(&manifest).await? {
+        None => Ok(Some(manifest)),
+        Some(file) => Err(JobError::Checkpoint(format!(
+            "{what} cannot be used: its state file `{file}` is missing or cut short; `tidemill checkpoints` lists the others"
+        ))),
+    }
 }
 
 fn superseded(job: &str, by: &Manifest) -> JobError {

@@ -292,14 +292,14 @@ fn run_again(
             Some(CheckpointStore::new(location, &plan.job, c.keep))
         }
     };
-    let mut from = options.checkpoints.as_ref().map(|c| c.from).unwrap_or_default();
+    let mut from = options.checkpoints.as_ref().map(|c| c.from.clone()).unwrap_or_default();
     let mut attempt = 0;
     let mut before: Option<u64> = None;
     loop {
         let committed = metrics.checkpoints();
         let begun = match &options.cluster {
             Some(cluster) => Ok(cluster.start.clone()),
-            None => tokio.block_on(begin(&plan, store.as_ref(), from, before, &options.clock)),
+            None => tokio.block_on(begin(&plan, store.as_ref(), &from, before, &options.clock)),
         };
         let ended = begun.and_then(|start| {
             before = Some(start.start);

@@ -78,6 +78,8 @@ pub struct InFlight {
     pub rows: usize,
     /// Bytes in all.
     pub bytes: usize,
+    /// Bytes of a row of the last batch; 0 before the first.
+    row_bytes: usize,
 }
 
 /// Batches of this many bytes are not measured closer.
@@ -90,7 +92,14 @@ impl InFlight {
         if rows > 0 {
             self.sent.push_back((ts, rows, bytes));
             (self.rows, self.bytes) = (self.rows + rows, self.bytes + bytes);
+            self.row_bytes = bytes.div_ceil(rows);
         }
+    }
+
+    /// How many more rows may be in flight, of `rows_max` rows and `bytes_left` bytes; none where their size is not known.
+    pub fn room(&self, rows_max: usize, bytes_left: usize) -> usize {
+        let by_bytes = bytes_left.checked_div(self.row_bytes).unwrap_or(0);
+        rows_max.saturating_sub(self.rows).min(by_bytes)
     }
 
     /// Forgets batches that have passed the sinks, whose watermark is `sinks`.

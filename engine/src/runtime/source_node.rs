@@ -39,6 +39,7 @@ use crate::runtime::time::Time;
 use crate::source::{Chunk, Position, SourceContext, SourceEvent, SourceLog};
 use crate::spec::{OnError, SourceOptions};
 
+mod coalesce;
 mod decide;
 
 /// Longest time a source holds its worker before others get a turn.
@@ -381,6 +382,12 @@ impl SourceRun {
                 match self.next_chunk(*i) {
                     None | Some(Err(TryRecvError::Empty)) => {}
                     Some(Ok(chunk)) => {
+                        let p = &mut self.partitions[*i];
+                        let room = p.in_flight.room(rows_max, bytes_max.saturating_sub(bytes));
+                        let chunk = coalesce::with_waiting(p, chunk, room).map_err(|e| JobError::Broken {
+                            node: self.name.clone(),
+                            reason: e.to_string(),
+                        })?;
                         self.take(*i, chunk)?;
                         took = true;
                         break;

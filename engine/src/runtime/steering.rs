@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::{CheckpointError, CheckpointStore, Manifest, SavepointName};
 use crate::runtime::job::JobError;
 
 /// Where a run stands.
@@ -69,6 +70,28 @@ impl Control {
     /// Does nothing in a job without checkpoints.
     pub fn checkpoint_now(&self) {
         self.checkpoint.store(true, Ordering::Release);
+    }
+
+    /// Takes a checkpoint and keeps it under `name` in `store`, the job's checkpoints. `None` where the run ended before one was committed.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::pin`].
+    pub async fn savepoint(
+        &self,
+        store: &CheckpointStore,
+        name: &SavepointName,
+        replace: bool,
+    ) -> Result<Option<Manifest>, CheckpointError> {
+        let mut status = self.watch();
+        let before = status.borrow_and_update().checkpoint;
+        self.checkpoint_now();
+        let done = status
+            .wait_for(|now| now.checkpoint > before || matches!(now.phase, Phase::Ended | Phase::Failed))
+            .await;
+        if done.is_ok_and(|now| now.checkpoint <= before) {
+            return Ok(None);
+        }
+        store.pin(name, replace).await
     }
 
     /// The status now. Rows and lags are in the run's [`Metrics`](crate::metrics::Metrics).

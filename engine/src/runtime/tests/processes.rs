@@ -209,7 +209,7 @@ fn processes_meet_before_they_restore_their_state() {
     let location = crate::storage::open("checkpoints", folders[0].path()).unwrap();
     let store = crate::checkpoint::CheckpointStore::new(location, "law", 2);
     let tokio = tokio::runtime::Runtime::new().unwrap();
-    let start = begin(&plan, Some(&store), StartFrom::Latest, None, &crate::clock::Clock::System);
+    let start = begin(&plan, Some(&store), &StartFrom::Latest, None, &crate::clock::Clock::System);
     let start = tokio.block_on(start).unwrap();
     let mut running = Vec::new();
     for (i, mut cluster) in clusters(2).into_iter().enumerate() {

@@ -36,7 +36,7 @@ impl Bench {
     }
 
     async fn begin(&self, before: Option<u64>) -> Result<Start, JobError> {
-        begin(&self.plan, Some(&self.store), StartFrom::Latest, before, &Clock::Manual(self.now.clone()))
+        begin(&self.plan, Some(&self.store), &StartFrom::Latest, before, &Clock::Manual(self.now.clone()))
             .await
     }
 
@@ -258,7 +258,7 @@ async fn a_missing_state_file_sends_a_run_to_the_checkpoint_before() {
     }
     assert_eq!(bench.begin(None).await.unwrap().checkpoint, 2);
     let from = StartFrom::Id(3);
-    let chosen = begin(&bench.plan, Some(&bench.store), from, None, &Clock::System).await.unwrap_err();
+    let chosen = begin(&bench.plan, Some(&bench.store), &from, None, &Clock::System).await.unwrap_err();
     assert!(chosen.to_string().contains("state/3/gone.bin"), "{chosen}");
 }
 
