@@ -199,6 +199,7 @@ fn checkpoint(args: &Args) -> Result<(), String> {
                 base: ".".into(),
                 keep: 2,
                 from: StartFrom::None,
+                changes: Default::default(),
             });
             let options = RunOptions {
                 checkpoints,

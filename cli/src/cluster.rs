@@ -82,7 +82,8 @@ pub fn launch(args: &Args, plan: Plan, options: RunOptions) -> anyhow::Result<Ex
     let mut from = args.how.from.clone();
     let (mut attempt, mut begun_at, mut before) = (0, None, None);
     loop {
-        let begun = runtime.block_on(begin(&plan, store.as_ref(), &from, before, &options.clock));
+        let begun =
+            runtime.block_on(begin(&plan, store.as_ref(), &from, args.how.changes(), before, &options.clock));
         let end = match begun {
             Err(error) => End::Failed(error),
             Ok(start) => {

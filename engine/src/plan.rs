@@ -16,7 +16,7 @@ mod options;
 mod order;
 mod planner;
 
-pub use compat::{compatible, describe, fingerprint};
+pub use compat::{StateChanges, compatible, describe, fingerprint};
 pub use options::source_option_names;
 pub use planner::plan;
 
@@ -60,6 +60,8 @@ pub struct Node {
     pub id: usize,
     /// Its name in the graph.
     pub name: String,
+    /// The name under which checkpoints and sinks remember it: its `id`, else its name.
+    pub identity: String,
     /// Its kind.
     pub kind: String,
     /// What it is.

@@ -60,6 +60,8 @@ pub struct Spec {
 pub struct NodeSpec {
     /// Its name, unique in the graph.
     pub name: String,
+    /// The name under which checkpoints and sinks remember it, where that is not its name.
+    pub id: Option<String>,
     /// What it is.
     pub role: Role,
     /// Its kind.
@@ -193,6 +195,7 @@ impl NodeSpec {
         let empty = || Value::Object(Map::new());
         Self {
             name: name.to_owned(),
+            id: None,
             role,
             kind: String::new(),
             from: Vec::new(),
@@ -202,6 +205,11 @@ impl NodeSpec {
             broken: false,
             poisoned: Vec::new(),
         }
+    }
+
+    /// The name under which checkpoints and sinks remember it.
+    pub fn identity(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.name)
     }
 }
 

@@ -56,6 +56,7 @@ fn filter(source: &Node, range: Range) -> Node {
     Node {
         id: source.id + 1,
         name: format!("{}:range", source.name),
+        identity: format!("{}:range", source.identity),
         kind: "range".into(),
         role: Role::Operator,
         with: serde_json::Value::Null,

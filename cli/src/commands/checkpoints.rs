@@ -56,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     ]);
     for m in &manifests {
         let reason = serde_json::to_value(m.reason)?.as_str().unwrap_or_default().to_owned();
-        let fits = match tidemill_engine::plan::compatible(&m.graph, &plan) {
+        let fits = match tidemill_engine::plan::compatible(&m.graph, &plan, Default::default()) {
             Ok(()) => "yes".to_owned(),
             Err(problems) => problems.first().map_or_else(|| "no".into(), |p| format!("no: {p}")),
         };

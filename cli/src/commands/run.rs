@@ -10,7 +10,7 @@ use tidemill_engine::checkpoint::StartFrom;
 use tidemill_engine::clock::Clock;
 use tidemill_engine::duration::Span;
 use tidemill_engine::metrics::Metrics;
-use tidemill_engine::plan::Plan;
+use tidemill_engine::plan::{Plan, StateChanges};
 use tidemill_engine::runtime::{BatchRows, CheckpointOptions, RunOptions};
 use tidemill_engine::spec::Spec;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,12 @@ pub struct HowArgs {
     /// Which checkpoint to begin from: latest, none, an id that `tidemill checkpoints` lists, or savepoint:NAME
     #[arg(long, default_value = "latest")]
     pub from: StartFrom,
+    /// Operators with state that the checkpoint does not know begin without it
+    #[arg(long)]
+    pub allow_new_state: bool,
+    /// Leaves the state of operators and the positions of sources behind that the graph has no more
+    #[arg(long)]
+    pub allow_gone_state: bool,
     /// Where checkpoints are kept, a path or URL, or `off`; default: the graph's, else .tidemill beside it
     #[arg(long, value_name = "URL")]
     pub checkpoints: Option<String>,
@@ -117,6 +123,11 @@ impl HowArgs {
         }
     }
 
+    /// Changes of state that are allowed.
+    pub fn changes(&self) -> StateChanges {
+        StateChanges { new: self.allow_new_state, gone: self.allow_gone_state }
+    }
+
     /// The engine's options for a graph.
     pub fn options(&self, spec: &Spec) -> RunOptions {
         let url = Self::place(self.checkpoints.as_deref(), spec);
@@ -127,6 +138,7 @@ impl HowArgs {
                 base,
                 keep: spec.checkpoints.keep,
                 from: self.from.clone(),
+                changes: self.changes(),
             }),
             checkpoint_every: self.checkpoint_every.unwrap_or(spec.checkpoints.every).std(),
             in_flight_rows: self.in_flight_rows as usize,

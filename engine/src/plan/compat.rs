@@ -6,6 +6,8 @@
 //!   would leave its state behind.
 //! - A source must keep its name, kind and event time: its positions are stored under its name. Its
 //!   other fields (addresses, credentials, limits) may change.
+//!   [`StateChanges`] allows either.
+//! - A node is known by its `id`, which is its name unless the graph says otherwise: so a node may be renamed.
 //! - A sink may come, go, and change its fields; under one name it keeps its kind.
 //! - Stateless operators may change at will. A change of what they let through applies to the rows
 //!   after the checkpoint.
@@ -43,7 +45,7 @@ fn describe_node(plan: &Plan, node: &Node) -> Value {
         })
         .collect();
     json!({
-        "name": node.name,
+        "name": node.identity,
         "role": node.role,
         "kind": node.kind,
         "stateful": is_stateful(node),
@@ -67,56 +69,86 @@ fn origins(plan: &Plan, id: usize, port: Port, names: &mut Vec<String>) {
         node.inputs.iter().for_each(|edge| origins(plan, edge.from, edge.port, names));
         return;
     }
-    let name =
-        if port == Port::DeadLetters { format!("{}.dead_letters", node.name) } else { node.name.clone() };
+    let name = if port == Port::DeadLetters {
+        format!("{}.dead_letters", node.identity)
+    } else {
+        node.identity.clone()
+    };
     if !names.contains(&name) {
         names.push(name);
     }
 }
 
 const HINT: &str = "undo it, give the dataflow another name, or run with `--from none` to begin from nothing";
+const HINT_GONE: &str = "if it was renamed, give it `id:` with its former name; `--allow-gone-state` leaves that behind; or run with \
+                         `--from none` to begin from nothing";
+const HINT_NEW: &str = "if it was renamed, give it `id:` with its former name; with `--allow-new-state` it begins empty; or run with \
+                        `--from none` to begin from nothing";
+
+/// Changes of state that are allowed when a job goes on from a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateChanges {
+    /// Operators that are new begin without state: they have missed the rows before the checkpoint.
+    pub new: bool,
+    /// State of operators, and positions of sources, that are gone are left behind.
+    pub gone: bool,
+}
 
 /// Whether `new` can go on from a checkpoint of the graph that [`describe`] gave `old` for; else
 /// everything that keeps it from that.
-pub fn compatible(old: &Value, new: &Plan) -> Result<(), Vec<Problem>> {
+pub fn compatible(old: &Value, new: &Plan, changes: StateChanges) -> Result<(), Vec<Problem>> {
     let described = describe(new);
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let (old, new) = (list(old), list(&described));
     let mut problems = Vec::new();
-    let mut refuse = |path: String, reason: String| problems.push(Problem::new(path, reason).hint(HINT));
+    let mut refuse =
+        |path: String, reason: String, hint: &str| problems.push(Problem::new(path, reason).hint(hint));
     for before in &old {
         let (name, role) = (text(before, "name"), text(before, "role"));
         let path = format!("{role}s.{name}");
         let Some(after) =
             new.iter().find(|node| node["name"] == before["name"] && node["role"] == before["role"])
         else {
+            if changes.gone {
+                continue;
+            }
             if before["stateful"] == true {
-                refuse(path, format!("operator `{name}` is gone, and the checkpoint holds its state"));
+                refuse(
+                    path,
+                    format!("operator `{name}` is gone, and the checkpoint holds its state"),
+                    HINT_GONE,
+                );
             } else if role == "source" {
-                refuse(path, format!("source `{name}` is gone, and the checkpoint holds its positions"));
+                refuse(
+                    path,
+                    format!("source `{name}` is gone, and the checkpoint holds its positions"),
+                    HINT_GONE,
+                );
             }
             continue;
         };
         let stateful = before["stateful"] == true || after["stateful"] == true;
         if before["kind"] != after["kind"] && (stateful || role != "operator") {
             let (was, is) = (text(before, "kind"), text(after, "kind"));
-            refuse(format!("{path}.kind"), format!("the kind was `{was}` and is `{is}`"));
+            refuse(format!("{path}.kind"), format!("the kind was `{was}` and is `{is}`"), HINT);
             continue;
         }
         if role == "source" && before["with"]["event_time"] != after["with"]["event_time"] {
             let (was, is) = (shown(before["with"].get("event_time")), shown(after["with"].get("event_time")));
-            refuse(format!("{path}.with.event_time"), format!("the event time was {was} and is {is}"));
+            refuse(format!("{path}.with.event_time"), format!("the event time was {was} and is {is}"), HINT);
         }
         if !stateful {
             continue;
         }
-        differences(&format!("{path}.with"), &before["with"], &after["with"], &mut refuse);
+        let mut differs = |path, reason| refuse(path, reason, HINT);
+        differences(&format!("{path}.with"), &before["with"], &after["with"], &mut differs);
         if before["inputs"] != after["inputs"] {
             let streams =
                 |node: &Value| list(&node["inputs"]).iter().map(names).collect::<Vec<_>>().join(" and ");
             refuse(
                 format!("{path}.from"),
                 format!("its rows came from {} and come from {}", streams(before), streams(after)),
+                HINT,
             );
         }
         if before["schema"] != after["schema"] {
@@ -126,16 +158,17 @@ pub fn compatible(old: &Value, new: &Plan) -> Result<(), Vec<Problem>> {
                     "its columns changed: {}",
                     columns(&list(&before["schema"]), &list(&after["schema"]))
                 ),
+                HINT,
             );
         }
     }
-    for after in new.iter().filter(|node| node["stateful"] == true) {
+    for after in new.iter().filter(|node| node["stateful"] == true && !changes.new) {
         let known = old.iter().any(|node| node["name"] == after["name"] && node["role"] == after["role"]);
         if !known {
             let name = text(after, "name");
             let reason =
                 format!("operator `{name}` is new: its state would lack the rows before the checkpoint");
-            refuse(format!("operators.{name}"), reason);
+            refuse(format!("operators.{name}"), reason, HINT_NEW);
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }

@@ -291,6 +291,7 @@ impl<'a> Planner<'a> {
         self.nodes.push(Node {
             id,
             name: node.name.clone(),
+            identity: node.identity().to_owned(),
             kind: node.kind.clone(),
             role: node.role,
             with: node.written.clone(),

@@ -8,7 +8,7 @@
 use crate::checkpoint::manifest::{Manifest, Reason};
 use crate::checkpoint::{CheckpointError, CheckpointStore, StartFrom};
 use crate::clock::Clock;
-use crate::plan::Plan;
+use crate::plan::{Plan, StateChanges};
 use crate::runtime::control::Start;
 use crate::runtime::coordinator::rfc3339;
 use crate::runtime::job::JobError;
@@ -28,12 +28,13 @@ fn identity() -> u64 {
     rand::random::<u64>().max(1)
 }
 
-/// Finds where a run begins and takes over the job: from then on older runs are fenced. `before` is the identity of this
+/// Finds where a run begins and takes over the job: from then on older runs are fenced. `changes` of state are allowed. `before` is the identity of this
 /// process's previous start, if it had one: the answer is `Fenced` where another start has come since.
 pub async fn begin(
     plan: &Plan,
     store: Option<&CheckpointStore>,
     from: &StartFrom,
+    changes: StateChanges,
     before: Option<u64>,
     clock: &Clock,
 ) -> Result<Start, JobError> {
@@ -65,7 +66,7 @@ pub async fn begin(
         }
         let chosen = choose(plan, store, from, last.as_ref()).await?;
         if let Some(manifest) = &chosen {
-            crate::plan::compatible(&manifest.graph, plan).map_err(|problems| {
+            crate::plan::compatible(&manifest.graph, plan, changes).map_err(|problems| {
                 let list: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
                 JobError::Setup(format!(
                     "the graph has changed since checkpoint {} in a way its state cannot follow:\n{}\nrun with --from none to begin from nothing",

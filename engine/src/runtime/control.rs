@@ -242,10 +242,10 @@ impl Shared {
         let manifest = self.start.manifest.as_ref();
         let known = |node: &Node| match node.role {
             Role::Source => {
-                let known = manifest.and_then(|m| m.sources.get(&node.name));
+                let known = manifest.and_then(|m| m.sources.get(&node.identity));
                 known.is_some_and(|s| !s.partitions.is_empty()) && self.former_bounds(node).next().is_none()
             }
-            Role::Sink => manifest.is_some_and(|m| m.sinks.contains_key(&node.name)),
+            Role::Sink => manifest.is_some_and(|m| m.sinks.contains_key(&node.identity)),
             Role::Operator => true,
         };
         self.store.is_some() && !self.plan.nodes.iter().all(known)
@@ -257,7 +257,7 @@ impl Shared {
             Body::Source { options, .. } => options.max_out_of_orderness.ns(),
             _ => 0,
         };
-        let source = self.start.manifest.as_ref().and_then(|m| m.sources.get(&node.name));
+        let source = self.start.manifest.as_ref().and_then(|m| m.sources.get(&node.identity));
         let bounds = source.into_iter().flat_map(|s| s.partitions.values());
         bounds.filter_map(move |p| p.out_of_orderness_ns.filter(|ns| *ns != now))
     }

@@ -333,7 +333,7 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
     // Partitions that no instance has announced yet are where they were. Instances cannot say that:
     // none knows whether another has announced and moved on.
     for (name, source) in shared.start.manifest.iter().flat_map(|m| &m.sources) {
-        if shared.plan.nodes.iter().any(|n| n.role == Role::Source && n.name == *name) {
+        if shared.plan.nodes.iter().any(|n| n.role == Role::Source && n.identity == *name) {
             manifest.sources.insert(name.clone(), source.clone());
         }
     }
@@ -342,10 +342,13 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
         let node = &shared.plan.nodes[ack.node];
         match node.role {
             Role::Source => {
-                let source: &mut SourceState = manifest.sources.entry(node.name.clone()).or_default();
+                let source: &mut SourceState = manifest.sources.entry(node.identity.clone()).or_default();
                 source.partitions.extend(partition_states(ack));
                 if let Some(watermark) = ack.watermark {
-                    watermarks.entry(&node.name).and_modify(|w| *w = watermark.min(*w)).or_insert(watermark);
+                    watermarks
+                        .entry(&node.identity)
+                        .and_modify(|w| *w = watermark.min(*w))
+                        .or_insert(watermark);
                 }
             }
             Role::Sink => {
@@ -353,12 +356,12 @@ fn manifest(shared: &Shared, peers: usize, id: u64, reason: Reason, acks: &[Ack]
                     .sinks
                     .iter()
                     .map(|(shard, text)| (*shard, serde_json::from_str(text).unwrap_or_default()));
-                manifest.sinks.entry(node.name.clone()).or_default().extend(parts);
+                manifest.sinks.entry(node.identity.clone()).or_default().extend(parts);
             }
             Role::Operator => {}
         }
         if let Some(file) = state_file(ack) {
-            manifest.state.entry(node.name.clone()).or_default().push(file);
+            manifest.state.entry(node.identity.clone()).or_default().push(file);
         }
     }
     for (name, watermark) in watermarks {

@@ -21,7 +21,7 @@ use crate::checkpoint::{CheckpointStore, StartFrom};
 use crate::clock::Clock;
 use crate::connector::ConnectorError;
 use crate::metrics::Metrics;
-use crate::plan::{Edge, Plan, Port};
+use crate::plan::{Edge, Plan, Port, StateChanges};
 use crate::runtime::begin::{begin, close, still_ours};
 use crate::runtime::cluster::{Cluster, Link};
 use crate::runtime::control::{Shared, Start};
@@ -91,6 +91,8 @@ pub struct CheckpointOptions {
     pub keep: usize,
     /// Which one to begin from.
     pub from: StartFrom,
+    /// Changes of state that are allowed then.
+    pub changes: StateChanges,
 }
 
 /// How batches are cut: for tests that hold the law.
@@ -293,13 +295,14 @@ fn run_again(
         }
     };
     let mut from = options.checkpoints.as_ref().map(|c| c.from.clone()).unwrap_or_default();
+    let changes = options.checkpoints.as_ref().map(|c| c.changes).unwrap_or_default();
     let mut attempt = 0;
     let mut before: Option<u64> = None;
     loop {
         let committed = metrics.checkpoints();
         let begun = match &options.cluster {
             Some(cluster) => Ok(cluster.start.clone()),
-            None => tokio.block_on(begin(&plan, store.as_ref(), &from, before, &options.clock)),
+            None => tokio.block_on(begin(&plan, store.as_ref(), &from, changes, before, &options.clock)),
         };
         let ended = begun.and_then(|start| {
             before = Some(start.start);

@@ -61,7 +61,7 @@ pub fn load(shared: &Shared) -> Result<(), JobError> {
         Split { plan: shared.plan.clone(), first: process * workers, workers, peers: processes * workers };
     let mut files = Vec::new();
     for (name, parts) in &manifest.state {
-        let of = |n: &&Node| n.name == *name && n.role != Role::Source;
+        let of = |n: &&Node| n.identity == *name && n.role != Role::Source;
         let node = shared.plan.nodes.iter().find(of).map(|node| node.id);
         match node {
             Some(node) => files.extend(parts.iter().map(|file| (node, file))),

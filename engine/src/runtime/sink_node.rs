@@ -145,13 +145,13 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
     let shared = local.shared.clone();
     let start = &shared.start;
     let of = |sinks: &std::collections::BTreeMap<String, Vec<(usize, serde_json::Value)>>| {
-        sinks.get(&node.name).cloned()
+        sinks.get(&node.identity).cloned()
     };
     let restored = start.manifest.as_ref().and_then(|m| of(&m.sinks)).unwrap_or_default();
     let former = start.manifest.as_ref().and_then(|m| of(&m.former)).unwrap_or_default();
     let context = SinkContext {
         job: shared.plan.job.clone(),
-        name: node.name.clone(),
+        name: node.identity.clone(),
         shard: task.shard,
         shards,
         generation: start.generation,

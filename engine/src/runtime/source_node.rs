@@ -85,7 +85,7 @@ pub fn add<'scope>(
         .start
         .manifest
         .iter()
-        .filter_map(|m| m.sources.get(&node.name))
+        .filter_map(|m| m.sources.get(&node.identity))
         .flat_map(|s| s.partitions.iter().map(|(id, p)| (*id, p.clone())))
         .collect();
     let (event_tx, events) = mpsc::unbounded_channel();
@@ -101,7 +101,7 @@ pub fn add<'scope>(
     let log = SourceLog::default();
     if reads {
         let context = SourceContext {
-            name: node.name.clone(),
+            name: node.identity.clone(),
             instance,
             instances,
             restored: restored
@@ -161,7 +161,7 @@ pub fn add<'scope>(
     let mut run = SourceRun {
         local: local.clone(),
         id: node.id,
-        name: node.name.clone(),
+        name: node.identity.clone(),
         options: options.clone(),
         intake,
         events,

@@ -96,6 +96,7 @@ fn graph(parts: &[Vec<Row>], lateness: &str, endless: bool) -> (Plan, Collected)
     let node = |id: usize, name: &str, role, body, inputs| Node {
         id,
         name: name.into(),
+        identity: name.into(),
         kind: name.into(),
         role,
         with: Value::Null,
@@ -426,6 +427,7 @@ fn a_job_does_not_start_again_beside_a_sink_that_still_writes() {
             base: folder.path().into(),
             keep: 2,
             from: StartFrom::Latest,
+            changes: Default::default(),
         }),
         ..Default::default()
     };
@@ -499,6 +501,7 @@ fn a_stopped_job_goes_on_where_it_stood() {
                 base: folder.path().into(),
                 keep: 2,
                 from: StartFrom::Latest,
+                changes: Default::default(),
             }),
             checkpoint_every: Duration::from_millis(5),
             ..Default::default()

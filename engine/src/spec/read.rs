@@ -30,6 +30,8 @@ pub const SECTIONS: [(&str, &str); 9] = [
 
 /// Most nodes a graph may have.
 const NODES_MAX: usize = 1_000;
+/// Fields of a node.
+const FIELDS: [&str; 4] = ["kind", "id", "from", "with"];
 /// Longest name of a job or node.
 const NAME_MAX: usize = 64;
 
@@ -235,10 +237,10 @@ impl Reader {
             );
             return node;
         };
-        for field in fields.keys().filter(|f| !["kind", "from", "with"].contains(&f.as_str())) {
+        for field in fields.keys().filter(|f| !FIELDS.contains(&f.as_str())) {
             let problem =
                 Problem::new(format!("{path}.{field}"), format!("unknown field `{field}`")).at_key();
-            self.problem(match crate::problem::nearest(field, &["kind", "from", "with"]) {
+            self.problem(match crate::problem::nearest(field, &FIELDS) {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
                 None => problem.hint(format!("settings of its kind go under `with`: `with: {{{field}: …}}`")),
             });
@@ -255,6 +257,20 @@ impl Reader {
                     ),
                 };
                 self.problem(problem.hint("`tidemill components` lists the kinds"));
+            }
+        }
+        match fields.get("id") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(id)) => {
+                self.name(&format!("{path}.id"), id);
+                node.id = Some(id.clone());
+            }
+            Some(other) => {
+                let found = params::describe(other);
+                let problem = Problem::new(format!("{path}.id"), format!("expected a name, found {found}"));
+                self.problem(
+                    problem.hint("the name under which checkpoints know the node: the one it had before"),
+                );
             }
         }
         let good;
@@ -336,6 +352,12 @@ impl Reader {
 
     fn names(&mut self, nodes: &[NodeSpec]) {
         for (i, node) in nodes.iter().enumerate() {
+            let same = |other: &&NodeSpec| other.identity() == node.identity() && other.name != node.name;
+            if let Some(first) = nodes[..i].iter().find(same) {
+                let at = if node.id.is_some() { format!("{}.id", node.path) } else { node.path.clone() };
+                let reason = format!("checkpoints know `{}` as `{}` already", first.path, node.identity());
+                self.problem(Problem::new(at, reason).hint("give each node an `id` of its own"));
+            }
             if let Some(first) = nodes[..i].iter().find(|other| other.name == node.name) {
                 self.problem(
                     Problem::new(

@@ -101,6 +101,11 @@ fn node(registry: &Registry, role: Role, defs: &mut Map<String, Value>) -> Value
     }
     let mut properties = json!({
         "kind": {"description": "What it does: `tidemill components` lists the kinds.", "oneOf": kinds},
+        "id": {
+            "description": "The name under which checkpoints and sinks remember it; default: its name. A node that is renamed keeps its \
+                            state with its former name here.",
+            "type": "string",
+        },
         "with": {"description": "The settings of its kind.", "type": "object"},
     });
     if role != Role::Source {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::compatible;
+use super::super::{StateChanges, compatible};
 use super::*;
 use crate::component::*;
 use crate::connector::ConnectorError;
@@ -349,7 +349,11 @@ fn tests_name_columns_that_are_there() {
 fn a_checkpoint_outlives_what_it_can() {
     let base = "operators:\n  a: { kind: fold, from: t, with: { by: [symbol], window: 5 } }\nsinks:\n  s: { kind: drain, from: a }\n";
     let old = super::super::describe(&try_plan(&graph("", base)).unwrap());
-    let check = |with: &str, rest: &str| match compatible(&old, &try_plan(&graph(with, rest)).unwrap()) {
+    let check = |with: &str, rest: &str| match compatible(
+        &old,
+        &try_plan(&graph(with, rest)).unwrap(),
+        StateChanges::default(),
+    ) {
         Ok(()) => "ok".to_owned(),
         Err(problems) => {
             problems.iter().map(|p| format!("{}: {}", p.path, p.reason)).collect::<Vec<_>>().join("\n")
@@ -379,4 +383,36 @@ fn a_checkpoint_outlives_what_it_can() {
         .replace("from: t,", "from: p,")
         .replace("operators:\n", "operators:\n  p: { kind: pass, from: t, with: { only: [symbol] } }\n");
     assert_eq!(check("", &fewer), "operators.a: its columns changed: `time` is gone, `price` is gone");
+}
+
+/// A node that was renamed keeps its state with its former name as `id`; state may come and go where that is allowed.
+#[test]
+fn renamed_nodes_and_allowed_changes_of_state() {
+    let base = "operators:\n  a: { kind: fold, from: t, with: { by: [symbol], window: 5 } }\nsinks:\n  s: { kind: drain, from: a }\n";
+    let old = super::super::describe(&try_plan(&graph("", base)).unwrap());
+    let problems = |rest: &str, changes: StateChanges| {
+        let plan = try_plan(&graph("", rest)).unwrap();
+        compatible(&old, &plan, changes)
+            .err()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|p| p.path)
+            .collect::<Vec<_>>()
+    };
+    let none = StateChanges::default();
+    let renamed =
+        base.replace("  a: { kind: fold,", "  b: { kind: fold, id: a,").replace("from: a }", "from: b }");
+    assert_eq!(problems(&renamed, none), [""; 0]);
+    assert_eq!(problems(&renamed.replace("id: a, ", ""), none), ["operators.a", "operators.b"]);
+    let (new, gone) = (StateChanges { new: true, ..none }, StateChanges { gone: true, ..none });
+    assert_eq!(problems(&renamed.replace("id: a, ", ""), new), ["operators.a"]);
+    assert_eq!(problems(&renamed.replace("id: a, ", ""), gone), ["operators.b"]);
+    assert_eq!(problems(&renamed.replace("id: a, ", ""), StateChanges { new: true, gone: true }), [""; 0]);
+    assert_eq!(
+        problems(&base.replace("window: 5", "window: 6"), StateChanges { new: true, gone: true }).len(),
+        1
+    );
+    let twice = "operators:\n  a: { kind: fold, from: t }\nsinks:\n  s: { kind: drain, from: a, id: a }\n";
+    let told = try_plan(&graph("", twice)).err().unwrap().join("\n");
+    assert!(told.contains("sinks.s.id: checkpoints know `operators.a` as `a` already"), "{told}");
 }

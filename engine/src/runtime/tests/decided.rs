@@ -186,6 +186,7 @@ impl World {
                 base: self.folder.path().into(),
                 keep: 100_000,
                 from: StartFrom::Latest,
+                changes: Default::default(),
             }),
             checkpoint_every,
             ..Default::default()
@@ -358,8 +359,16 @@ fn decisions_count_only_of_starts_that_are_followed() {
     };
     tokio.block_on(store.put_decisions(last.start, "0-77", &[woke(50)])).unwrap();
     tokio.block_on(store.put_decisions(last.start ^ 1, "0-0", &[woke(500)])).unwrap();
-    let start =
-        tokio.block_on(begin(&world.plan(), Some(&store), &StartFrom::Latest, None, &Clock::System)).unwrap();
+    let start = tokio
+        .block_on(begin(
+            &world.plan(),
+            Some(&store),
+            &StartFrom::Latest,
+            Default::default(),
+            None,
+            &Clock::System,
+        ))
+        .unwrap();
     assert_eq!(start.follows, [last.start]);
     // Begun and killed before it took anything over: the next one follows both.
     let job = world.start(Duration::from_millis(2), 7);

@@ -201,6 +201,7 @@ fn processes_meet_before_they_restore_their_state() {
             base: folders[i].path().into(),
             keep: 2,
             from: StartFrom::Latest,
+            changes: Default::default(),
         }),
         ..Default::default()
     };
@@ -209,7 +210,14 @@ fn processes_meet_before_they_restore_their_state() {
     let location = crate::storage::open("checkpoints", folders[0].path()).unwrap();
     let store = crate::checkpoint::CheckpointStore::new(location, "law", 2);
     let tokio = tokio::runtime::Runtime::new().unwrap();
-    let start = begin(&plan, Some(&store), &StartFrom::Latest, None, &crate::clock::Clock::System);
+    let start = begin(
+        &plan,
+        Some(&store),
+        &StartFrom::Latest,
+        Default::default(),
+        None,
+        &crate::clock::Clock::System,
+    );
     let start = tokio.block_on(start).unwrap();
     let mut running = Vec::new();
     for (i, mut cluster) in clusters(2).into_iter().enumerate() {
@@ -428,6 +436,7 @@ fn a_control_takes_a_checkpoint_and_stops_the_job() {
             base: folder.path().into(),
             keep: 2,
             from: StartFrom::Latest,
+            changes: Default::default(),
         }),
         checkpoint_every: HANG * 10,
         control: control.clone(),

@@ -51,6 +51,7 @@ fn held_rows_that_need_not_move_go_to_the_owner_of_their_key() {
                 base: folder.path().into(),
                 keep: 2,
                 from: StartFrom::Latest,
+                changes: Default::default(),
             }),
             ..Default::default()
         };

@@ -36,8 +36,15 @@ impl Bench {
     }
 
     async fn begin(&self, before: Option<u64>) -> Result<Start, JobError> {
-        begin(&self.plan, Some(&self.store), &StartFrom::Latest, before, &Clock::Manual(self.now.clone()))
-            .await
+        begin(
+            &self.plan,
+            Some(&self.store),
+            &StartFrom::Latest,
+            Default::default(),
+            before,
+            &Clock::Manual(self.now.clone()),
+        )
+        .await
     }
 
     /// Commits the next checkpoint of a start.
@@ -258,7 +265,9 @@ async fn a_missing_state_file_sends_a_run_to_the_checkpoint_before() {
     }
     assert_eq!(bench.begin(None).await.unwrap().checkpoint, 2);
     let from = StartFrom::Id(3);
-    let chosen = begin(&bench.plan, Some(&bench.store), &from, None, &Clock::System).await.unwrap_err();
+    let chosen = begin(&bench.plan, Some(&bench.store), &from, Default::default(), None, &Clock::System)
+        .await
+        .unwrap_err();
     assert!(chosen.to_string().contains("state/3/gone.bin"), "{chosen}");
 }
 
@@ -310,6 +319,7 @@ fn held_rows_survive_a_change_of_lateness() {
                     base: folder.path().into(),
                     keep: 2,
                     from: StartFrom::Latest,
+                    changes: Default::default(),
                 }),
                 ..Default::default()
             };
@@ -346,6 +356,7 @@ fn a_changed_state_file_ends_a_run_by_name() {
             base: folder.path().into(),
             keep: 2,
             from: StartFrom::Latest,
+            changes: Default::default(),
         }),
         ..Default::default()
     };
