@@ -50,6 +50,11 @@ pub trait Sink: Send + Sync {
         Guarantee::AtLeastOnce
     }
 
+    /// The place on this machine where it keeps what a restart needs beside the checkpoint, as users call it.
+    fn kept_here(&self) -> Option<String> {
+        None
+    }
+
     /// Opens one shard. It fences older writers of the same shard, and puts what they left
     /// half-done right, before it returns.
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;
