@@ -121,6 +121,12 @@ pub trait SinkWriter: Send {
         None
     }
 
+    /// All sinks of the job are open, in every process, and nothing was written: what an earlier run left, and this one is to
+    /// replace, may be removed now. Not before, as a sink that refuses to open would leave the job without both.
+    async fn started(&mut self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
     /// Checkpoint `id` is committed.
     async fn committed(&mut self, _id: u64) -> Result<(), ConnectorError> {
         Ok(())

@@ -23,7 +23,7 @@ impl Place {
             return Err(Problem::new(at, "must not be empty"));
         }
         if let Some(path) = storage::local_path(url, base) {
-            return Ok(Self::Local(path));
+            return Ok(Self::Local(base.join(path)));
         }
         let problem = |reason: String| {
             Problem::new(at, reason)
