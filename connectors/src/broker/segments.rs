@@ -118,6 +118,20 @@ async fn read_all<T: DeserializeOwned>(
     Ok(found.into_iter().flatten().collect())
 }
 
+/// Removes segments before number `n`, which holds all that they hold.
+async fn remove_before(location: Location, n: u64) {
+    let numbers = match behind(&location, 0).await {
+        Ok(numbers) => numbers,
+        Err(error) => return tracing::warn!(%error, "old segments are not removed"),
+    };
+    let old = futures::stream::iter(numbers.into_iter().filter(|old| *old < n));
+    let remove = |old| {
+        let location = &location;
+        async move { drop(location.store.delete(&path(location, old)).await) }
+    };
+    old.for_each_concurrent(PARALLEL, remove).await;
+}
+
 /// Leaves out what stands before the last whole segment.
 fn from_whole<T>(mut found: Vec<Read<T>>) -> Vec<Read<T>> {
     let from = found.iter().rposition(|segment| segment.whole).unwrap_or(0);
@@ -177,10 +191,8 @@ impl Segments {
         self.pending.clear();
         self.append(records)?;
         self.put(true).await?;
-        // What cannot be removed now is removed the next time.
-        for n in behind(&self.location, 0).await?.into_iter().filter(|n| n + 1 < self.next) {
-            let _ = self.location.store.delete(&path(&self.location, n)).await;
-        }
+        // Orders must not wait for it. What is not removed now is removed the next time; a run that is replaced removes nothing that counts.
+        tokio::spawn(remove_before(self.location.clone(), self.next - 1));
         Ok(())
     }
 
