@@ -1,10 +1,10 @@
-//! Commands to a running job, from a text file: the kill switch of a desk.
+//! Commands to a running job, from a text file or from objects in a store: the kill switch of a trading job.
 //!
 //! One partition. The file says no times, and may be replaced; so each line gets its number and its `ts` when it is read, in a log
 //! beside the file ([`switch`]), before any operator sees it. A restart reads the log. `_seq` is the line's number in the log and, behind it,
 //! a count of heartbeats.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -20,9 +20,12 @@ use tidemill_engine::row;
 use tidemill_engine::source::{Chunk, PartitionWriter, Seqs, Source, SourceContext, Stopped};
 use tokio::time::MissedTickBehavior;
 
+pub mod inbox;
 pub mod switch;
 
 use switch::{Command, Switch};
+
+use crate::broker::place::Place;
 
 /// The partition's number.
 const PARTITION: u32 = 0;
@@ -38,6 +41,10 @@ const BEAT_BITS: u32 = 32;
 ///
 /// What was read stands with its time in a log beside the file (`FILE.log`): commands hold across restarts, until `resume`.
 ///
+/// In object storage (`path: s3://bucket/switch`) the commands reach the job wherever it runs, and the log outlives its machine. Each object below
+/// `commands/` of that place is a text of commands, of any name; `tidemill control` puts one, and it is taken within a quarter of a second. By hand:
+/// `echo halt | aws s3 cp - s3://bucket/switch/commands/halt-1`.
+///
 /// Columns: `ts`, when the command was read; `command`, in lower case; `reason`. While there is none, a row of nulls lets time pass: operators
 /// that read this stream beside market data wait for it at most a `heartbeat`. In turn a command waits for market data of its time; so
 /// give feeds an `idle_timeout` (`1s`), which lets a command pass when a feed has died.
@@ -49,7 +56,8 @@ const BEAT_BITS: u32 = 32;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
-    /// The file, on this machine, relative to the graph's folder. Default: `.tidemill/JOB/NODE.commands`.
+    /// The file, on this machine, relative to the graph's folder; or a folder in object storage (`s3://…`, `gs://…`, `az://…`), with one object
+    /// a command in its `commands/`. Default: `.tidemill/JOB/NODE.commands`.
     #[serde(default)]
     pub path: Option<String>,
     /// How often the file is looked at; while nothing is commanded, a row says so.
@@ -61,11 +69,11 @@ fn heartbeat() -> Span {
     Span::from_ns(10_000_000)
 }
 
-/// The file of commands of node `node` of job `job`, whose graph is in `base`.
-pub fn file(path: Option<&str>, base: &Path, job: &str, node: &str) -> PathBuf {
+/// Where commands of node `node` of job `job` are put, whose graph is in `base`.
+pub fn place(path: Option<&str>, base: &Path, job: &str, node: &str) -> Result<Place, Problem> {
     match path {
-        Some(path) => base.join(path.trim_start_matches("file://")),
-        None => base.join(".tidemill").join(job).join(format!("{node}.commands")),
+        Some(path) => Place::parse(path, base, "path"),
+        None => Ok(Place::Local(base.join(".tidemill").join(job).join(format!("{node}.commands")))),
     }
 }
 
@@ -79,27 +87,18 @@ impl SourceKind for Control {
 
     async fn plan(params: Params, cx: &PlanContext) -> Result<SourcePlan, Problems> {
         let mut problems = Problems::new();
-        let path = params.path.as_deref();
-        if let Some(path) = path.filter(|p| p.is_empty() || (p.contains("://") && !p.starts_with("file://")))
-        {
-            let problem = Problem::new("path", format!("`{path}` is no local file"));
-            problems.push(problem.hint("it must be on a disk of this machine"));
-        }
+        let place = place(params.path.as_deref(), &cx.base, &cx.job, &cx.node);
+        let place = place.map_err(|found| problems.push(found)).ok();
         if params.heartbeat < Span::from_ns(1_000_000) {
             problems.push(Problem::new("heartbeat", "must be 1ms or more"));
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        let Some(place) = place.filter(|_| problems.is_empty()) else { return Err(problems) };
         Ok(SourcePlan {
             columns: columns(),
             partitions: Partitions::Single,
             bounded: false,
             replayable: true,
-            source: Arc::new(ControlSource {
-                file: file(path, &cx.base, &cx.job, &cx.node),
-                heartbeat: params.heartbeat,
-            }),
+            source: Arc::new(ControlSource { place, heartbeat: params.heartbeat }),
         })
     }
 }
@@ -113,7 +112,7 @@ fn columns() -> SchemaRef {
 }
 
 struct ControlSource {
-    file: PathBuf,
+    place: Place,
     heartbeat: Span,
 }
 
@@ -133,6 +132,10 @@ struct Stand {
 
 #[async_trait]
 impl Source for ControlSource {
+    fn kept_here(&self) -> Option<String> {
+        self.place.local().map(|file| file.display().to_string())
+    }
+
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
         let mut writers = cx.ready(&[PARTITION]);
         let Some(writer) = writers.pop() else { return Ok(()) };
@@ -141,12 +144,12 @@ impl Source for ControlSource {
                 .map_err(|e| ConnectorError::fatal("the checkpoint's position is not readable", e))?,
             None => Stand::default(),
         };
-        let mut switch = Switch::open(&self.file, cx.clock.clone(), stand.command)?;
+        let mut switch = Switch::open(&self.place, cx.clock.clone(), stand.command).await?;
         if !switch.is_log_of(stand.command, stand.command_ts) {
             return Err(ConnectorError::Fatal(format!(
                 "cannot go on from the checkpoint: `{}` is not the log of commands that had been read up to command {}: it has other \
                  commands, which would be passed over; set `path` back, or run with `--from none`",
-                switch::log_of(&self.file).display(),
+                switch::log_of(&self.place),
                 stand.command
             )));
         }

@@ -9,6 +9,7 @@ use crate::component::{OperatorPlan, SinkPlan, SourcePlan};
 use crate::registry::Role;
 use crate::sink::Delivery;
 use crate::spec::SourceOptions;
+use crate::storage;
 
 mod compat;
 mod graph;
@@ -37,6 +38,24 @@ impl Plan {
     /// The node of a name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// What nodes keep on this machine's disk although the job's checkpoints, at `url`, are in object storage: such a job cannot go on
+    /// on another machine. One sentence for each node.
+    pub fn kept_here(&self, url: &str) -> Vec<String> {
+        if storage::local_path(url, &self.base).is_some() {
+            return Vec::new();
+        }
+        let kept = self.nodes.iter().filter_map(|node| Some((node, node.body.kept_here()?)));
+        let sentence = |(node, kept): (&Node, String)| {
+            format!(
+                "{} `{}` keeps `{kept}` on this machine's disk, and checkpoints are in object storage: on another machine the job would go on \
+                 without it; give it a place in object storage too",
+                node.role.noun(),
+                node.name
+            )
+        };
+        kept.map(sentence).collect()
     }
 
     /// The sources whose rows reach node `id` and that cannot be read again from a checkpoint, in order.
@@ -150,4 +169,14 @@ pub enum Body {
         /// As its kind planned it.
         plan: SinkPlan,
     },
+}
+
+impl Body {
+    fn kept_here(&self) -> Option<String> {
+        match self {
+            Self::Source { plan, .. } => plan.source.kept_here(),
+            Self::Operator { .. } => None,
+            Self::Sink { plan } => plan.sink.kept_here(),
+        }
+    }
 }

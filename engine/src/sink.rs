@@ -50,6 +50,11 @@ pub trait Sink: Send + Sync {
         Guarantee::AtLeastOnce
     }
 
+    /// The place on this machine where it keeps what a restart needs beside the checkpoint, as users call it.
+    fn kept_here(&self) -> Option<String> {
+        None
+    }
+
     /// Opens one shard. It fences older writers of the same shard, and puts what they left
     /// half-done right, before it returns.
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;
@@ -114,6 +119,12 @@ pub trait SinkWriter: Send {
     /// when they come again. `None` where it remembers nothing.
     fn horizon(&self) -> Option<i64> {
         None
+    }
+
+    /// All sinks of the job are open, in every process, and nothing was written: what an earlier run left, and this one is to
+    /// replace, may be removed now. Not before, as a sink that refuses to open would leave the job without both.
+    async fn started(&mut self) -> Result<(), ConnectorError> {
+        Ok(())
     }
 
     /// Checkpoint `id` is committed.

@@ -31,6 +31,11 @@ pub trait Source: Send + Sync {
     /// Partitions are held back one by one (those ahead in event time wait for the others), so a
     /// full queue of one must never keep another's rows from being sent.
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError>;
+
+    /// The place on this machine where it keeps what a restart needs beside the checkpoint, as users call it.
+    fn kept_here(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Rows of one partition, in log order.

@@ -1,14 +1,14 @@
 //! Orders to Alpaca, each once: see [`broker`](crate::broker).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidemill_connectors::alpaca::account::{journal_folder, journal_problem};
+use tidemill_connectors::alpaca::account::journal_folder;
 use tidemill_connectors::alpaca::trading::{Access, Client, SINK_REQUESTS_PER_MINUTE};
 use tidemill_connectors::broker::journal::Journal;
+use tidemill_connectors::broker::place::Place;
 use tidemill_engine::component::{PlanContext, Problems, SinkKind, SinkPlan, StreamInfo};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::duration::Span;
@@ -26,7 +26,7 @@ pub use venue::AlpacaVenue;
 /// Orders to an Alpaca account (paper, unless `live: true`).
 ///
 /// Reads the rows of `execution` whose `event` is `order`, `modify` or `cancel`; all others are left out. Each order is written into
-/// a journal on the local disk before it is sent with its `order_id` as client order id, and its answer after. Where an answer does not come
+/// a journal before it is sent with its `order_id` as client order id, and its answer after. Where an answer does not come
 /// (a timeout, a 5xx, a crash), the venue is asked for the order before anything is sent again, so that none is lost and none is doubled.
 /// What the venue refuses, and what it does not have (`post_only`, good till a date), comes back through the `alpaca_account` source as
 /// `rejected` or `change_rejected`. Reduce-only orders, which it does not have either, are checked against its position before they are sent.
@@ -63,7 +63,8 @@ pub struct Params {
     /// Requests a minute that this sink makes at most. An account has 200, which the sink and the source share: 150 and 50 by default.
     #[serde(default = "requests_per_minute")]
     pub requests_per_minute: u32,
-    /// Folder of the journal, on a disk of this machine, relative to the graph's folder; default: `.tidemill/JOB/alpaca`.
+    /// Where the journal is: a folder of this machine, relative to the graph's, or a place in object storage (`s3://…`, `gs://…`, `az://…`),
+    /// which outlives this machine, at the price of some requests for each order. Default: `.tidemill/JOB/alpaca`.
     #[serde(default)]
     pub journal: Option<String>,
     /// An order or a change whose row is older than this when it is about to be sent is refused: after an outage, or where a graph meant
@@ -136,7 +137,7 @@ impl SinkKind for Alpaca {
             requests_per_minute: params.requests_per_minute,
         };
         let mut problems = access.problems();
-        problems.extend(journal_problem(params.journal.as_deref()));
+        let folder = journal_folder(params.journal.as_deref(), cx).map_err(|found| problems.push(found)).ok();
         if !(1..=PARALLEL_MAX).contains(&params.parallel) {
             problems.push(Problem::new("parallel", format!("must be from 1 to {PARALLEL_MAX}")));
         }
@@ -146,8 +147,9 @@ impl SinkKind for Alpaca {
             }
         }
         let columns = Columns::plan(input).map_err(|found| problems.extend(found)).ok();
-        let Some(columns) = columns.filter(|_| problems.is_empty()) else { return Err(problems) };
-        let folder = journal_folder(params.journal.as_deref(), cx);
+        let (Some(columns), Some(folder), true) = (columns, folder, problems.is_empty()) else {
+            return Err(problems);
+        };
         Ok(SinkPlan {
             // An order goes at once. Which orders there are, and of one symbol in which order, replays decide the same.
             delivery: Delivery::Eager,
@@ -160,7 +162,7 @@ impl SinkKind for Alpaca {
 
 struct AlpacaSink {
     access: Access,
-    folder: PathBuf,
+    folder: Place,
     columns: Columns,
     params: Params,
 }
@@ -172,6 +174,11 @@ impl Sink for AlpacaSink {
         Guarantee::ExactlyOnce
     }
 
+    fn kept_here(&self) -> Option<String> {
+        let folder = self.folder.local().filter(|_| !self.params.dry_run)?;
+        Some(folder.display().to_string())
+    }
+
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let client = Client::new(&self.access, self.params.timeout.std(), cx.clock.clone())
             .map_err(ConnectorError::Fatal)?;
@@ -179,7 +186,7 @@ impl Sink for AlpacaSink {
         if self.params.dry_run {
             return Ok(Box::new(DryWriter::new(venue, self.columns.clone(), Box::new(std::io::stdout()))));
         }
-        let journal = Journal::open(&self.folder, cx.generation, cx.clock.now_ns())?;
+        let journal = Journal::open(&self.folder, cx.generation, cx.clock.now_ns()).await?;
         let options = DeskOptions {
             max_age: self.params.max_age.std(),
             timeout: self.params.timeout.std(),

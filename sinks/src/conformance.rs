@@ -159,6 +159,9 @@ async fn run_once(
         let cx = SinkContext { shard, shards, generation, ..context(base, manifest.checkpoint, restored) };
         writers.push(plan.sink.open(cx).await.unwrap_or_else(|e| panic!("shard {shard} does not open: {e}")));
     }
+    for writer in &mut writers {
+        writer.started().await.unwrap_or_else(|e| panic!("{e}"));
+    }
     let crashes = |step, at| crash == Some((step, at));
     let fine =
         |r: Result<(), tidemill_engine::connector::ConnectorError>| r.unwrap_or_else(|e| panic!("{e}"));

@@ -188,8 +188,9 @@ impl Sink for ParquetSink {
         if let Some(folder) = &local {
             std::fs::create_dir_all(folder).map_err(|e| crate::jsonl::failed(folder, &e))?;
         }
+        let mut replaced = Replaced::default();
         if cx.shard == 0 {
-            remove_leftovers(&location, &cx, self.existing).await?;
+            replaced = remove_leftovers(&location, &cx, self.existing).await?;
             if let Some(folder) = &local {
                 upload::remove_staged(folder, &cx)?;
             }
@@ -201,19 +202,55 @@ impl Sink for ParquetSink {
             self.properties.clone(),
             self.file_bytes,
             cx,
+            replaced,
         );
         Ok(Box::new(writer))
     }
 }
 
+/// Files of earlier runs that this one replaces, once all sinks of the job are open.
+#[derive(Debug, Default)]
+struct Replaced {
+    files: Vec<Path>,
+    /// Compacted ones, by their paths in the dataset.
+    compacted: Vec<String>,
+}
+
+impl Replaced {
+    /// Removes them.
+    async fn remove(self, location: &Location, sink: &str) -> Result<(), ConnectorError> {
+        compacted::remove(location, self.compacted).await?;
+        delete(location, &self.files).await?;
+        if !self.files.is_empty() {
+            tracing::info!(
+                sink,
+                files = self.files.len(),
+                "removed files of an earlier run, which this one replaces"
+            );
+        }
+        Ok(())
+    }
+}
+
+async fn delete(location: &Location, files: &[Path]) -> Result<(), ConnectorError> {
+    for path in files {
+        match location.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(upload::failed(path.as_ref(), e)),
+        }
+    }
+    Ok(())
+}
+
 /// Removes what earlier starts of this run wrote behind the checkpoint it goes on from; while the run
-/// has committed nothing, sees to the files of earlier runs as well.
+/// has committed nothing, sees to the files of earlier runs as well: those that it replaces are given back.
 async fn remove_leftovers(
     location: &Location,
     cx: &SinkContext,
     existing: Existing,
-) -> Result<(), ConnectorError> {
+) -> Result<Replaced, ConnectorError> {
     let fail = |e: object_store::Error| upload::failed(&location.display, e);
+    let mut replaced = Replaced::default();
     let mut leftovers: Vec<Path> = Vec::new();
     let mut earlier: Vec<Path> = Vec::new();
     let mut found = location.store.list(Some(&location.path));
@@ -245,19 +282,11 @@ async fn remove_leftovers(
                     cx.job
                 )));
             }
-            Existing::Replace => {
-                compacted::remove(location, merged).await?;
-                leftovers.extend(earlier);
-            }
+            Existing::Replace => replaced = Replaced { files: earlier, compacted: merged },
             Existing::Append => {}
         }
     }
-    for path in &leftovers {
-        match location.store.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(upload::failed(path.as_ref(), e)),
-        }
-    }
+    delete(location, &leftovers).await?;
     if !leftovers.is_empty() {
         tracing::info!(
             sink = cx.name,
@@ -265,7 +294,7 @@ async fn remove_leftovers(
             "removed files that this run will write again"
         );
     }
-    Ok(())
+    Ok(replaced)
 }
 
 #[cfg(test)]

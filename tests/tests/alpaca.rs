@@ -230,6 +230,47 @@ async fn what_ends_a_run_leaves_the_order_to_the_next() {
     assert_eq!((last.qty, last.status.as_str()), (6.into(), "canceled"));
 }
 
+/// Given a journal in object storage and a machine that dies with an order at the venue and no answer, when another machine goes on with
+/// an empty disk, then it knows of the order; and the first one, should it live, can send nothing more.
+#[tokio::test]
+async fn another_machine_goes_on_with_a_journal_in_object_storage() {
+    let Some((_, bucket)) = s3() else { return };
+    let venue = AlpacaServer::start(Faults::none()).await.unwrap();
+    let machines = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let unique = machines[0].path().file_name().unwrap().to_str().unwrap();
+    let journal = format!("s3://{bucket}/journals/{unique}-{}", std::process::id());
+    let more = json!({ "journal": journal, "give_up_after": "300ms" });
+    let at = |machine: usize, generation| {
+        let base = machines[machine].path();
+        let cx = conformance::context(base, 0, Vec::new());
+        let cx = SinkContext { schema: rows(0, &[]).schema(), generation, ..cx };
+        let sink = plan(base, &venue.url(), more.clone()).sink;
+        async move { sink.open(cx).await }
+    };
+    let mut first = at(0, 1).await.unwrap();
+    // It was taken, and no answer came; the venue says nothing of it either.
+    let mut silent = Faults::then(&[Fate::TakenThenCut]);
+    silent.deaf_percent = 100;
+    venue.set_faults(silent);
+    let error = first.write(rows(0, &[market(A, "SPY", 5)])).await.unwrap_err();
+    assert!(matches!(error, ConnectorError::Transient(_)), "{error}");
+    venue.set_faults(Faults::none());
+    let mut second = at(1, 2).await.unwrap();
+    second.write(rows(0, &[market(A, "SPY", 5)])).await.unwrap();
+    let book = venue.book().clone();
+    // Found, not sent again: the venue had no second one to refuse.
+    assert_eq!((book.orders.len(), book.duplicates), (1, 0));
+    let error = first.write(rows(1, &[market(B, "SPY", 7)])).await.unwrap_err();
+    assert!(matches!(error, ConnectorError::Fenced(_)), "{error}");
+    let error = at(0, 1).await.err().unwrap();
+    assert!(matches!(error, ConnectorError::Fenced(_)), "{error}");
+    second.write(rows(1, &[market(B, "SPY", 7)])).await.unwrap();
+    assert_eq!(venue.book().orders.len(), 2);
+    for machine in &machines {
+        assert!(std::fs::read_dir(machine.path()).unwrap().next().is_none(), "nothing is on its disk");
+    }
+}
+
 /// The same as [`conformance::check_sink`] asks of sinks that keep rows: whatever crashes, wherever, each order is there once.
 #[tokio::test]
 async fn whatever_crashes_and_comes_again_each_order_is_there_once() {

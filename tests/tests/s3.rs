@@ -76,3 +76,54 @@ fn an_archive_on_s3_survives_a_stop_and_reads_back_as_it_was_written() {
     assert!(expected.len() > 3000);
     assert_eq!(lines(&folder.path().join("back.jsonl")), expected);
 }
+
+/// Given a job whose checkpoints and commands are in object storage, when its machine is lost and another one goes on with it, then commands
+/// reach it there, from a folder that has nothing but the graph; and where only the checkpoints are there, that is said.
+#[test]
+fn commands_reach_a_job_on_whatever_machine_it_runs() {
+    let Some((_, bucket)) = s3() else { return };
+    let machines = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let unique = machines[0].path().file_name().unwrap().to_str().unwrap();
+    let place = format!("s3://{bucket}/control/{unique}-{}", std::process::id());
+    let graph = |switch: &str| {
+        format!(
+            "dataflow: switched\nversion: 1\ncheckpoints: {{ url: \"{place}/checkpoints\", every: 200ms }}\nsources:\n  switch: {{ kind: control, with: {{ path: \"{switch}\" }} }}\nsinks:\n  out: {{ kind: \"null\", from: switch }}\n"
+        )
+    };
+    let said = |machine: usize, args: &[&str]| {
+        let output =
+            Command::new(binary()).args(args).current_dir(machines[machine].path()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    for machine in &machines {
+        std::fs::write(machine.path().join("graph.yaml"), graph(&format!("{place}/switch"))).unwrap();
+        std::fs::write(machine.path().join("local.yaml"), graph("kill-switch")).unwrap();
+    }
+    let (code, text) = said(0, &["validate", "graph.yaml"]);
+    assert!(code == Some(0) && !text.contains("this machine"), "{text}");
+    for command in ["validate", "plan"] {
+        let (code, text) = said(0, &[command, "local.yaml"]);
+        let warned =
+            text.contains("source `switch` keeps") && text.contains("kill-switch` on this machine's disk");
+        assert!(code == Some(0) && warned, "{text}");
+    }
+    // Commanded before it runs: it reads that when it starts.
+    let (code, text) = said(1, &["control", "graph.yaml", "halt", "before", "--wait", "1ms"]);
+    assert!(code == Some(3) && text.contains("the job does not run"), "{text}");
+    for (machine, command) in [(0, "reduce"), (1, "resume")] {
+        let mut job = Command::new(binary())
+            .args(["run", "graph.yaml", "--progress", "off"])
+            .current_dir(machines[machine].path())
+            .spawn()
+            .unwrap();
+        // From the other machine.
+        let (code, text) = said(1 - machine, &["control", "graph.yaml", command, "why", "--wait", "4m"]);
+        job.kill().unwrap();
+        job.wait().unwrap();
+        assert!(code == Some(0) && text.contains(&format!("switch: {command} why: read at")), "{text}");
+    }
+    for machine in &machines {
+        assert!(!machine.path().join(".tidemill").exists(), "nothing is on its disk");
+    }
+}

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
-use tidemill_connectors::control::{self, switch::Watch};
+use tidemill_connectors::broker::place::Place;
+use tidemill_connectors::control::{self, inbox, switch, switch::Watch};
 use tidemill_engine::clock::Clock;
 use tidemill_engine::component::SourceKind;
 use tidemill_engine::duration::Span;
 use tidemill_engine::registry::Role;
 use tidemill_engine::spec::{NodeSpec, Spec};
 
-use super::VarArgs;
+use super::{VarArgs, block_on};
 
 /// Halts, flattens, reduces or resumes the trading of a job
 ///
 /// Writes the command into the file of each `control` source of the graph, and waits until the running job has read it. A job that does
-/// not run reads it first when it starts. It works on the machine (or the shared folder) where the job runs.
+/// not run reads it first when it starts. Where the source's `path` is in object storage it works from anywhere, else on the machine (or the
+/// shared folder) where the job runs.
 /// Exit code 0 when every source has read it, 3 when one has not in time: the command stands in the file then.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -84,40 +86,59 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         line.push(' ');
         line.push_str(word);
     }
+    block_on(send(&spec, sources, &line, args.wait))?
+}
+
+/// Puts the command to each source, and waits until it has been read.
+async fn send(spec: &Spec, sources: Vec<&NodeSpec>, line: &str, wait: Span) -> anyhow::Result<ExitCode> {
+    let clock = Clock::System;
     let mut waiting = Vec::new();
     for source in sources {
         let path = source.with.get("path").and_then(Value::as_str);
-        let file = control::file(path, &spec.base, &spec.dataflow, &source.name);
-        let mut watch = Watch::new(&file);
+        let place = control::place(path, &spec.base, &spec.dataflow, &source.name);
+        let place = place.map_err(|problem| anyhow::anyhow!("source `{}`: {problem}", source.name))?;
+        let mut watch = Watch::new(&place);
         // What stands there already is not our command.
-        watch.poll().map_err(anyhow::Error::msg)?;
-        append(&file, &line).with_context(|| format!("cannot write to `{}`", file.display()))?;
-        waiting.push((source.name.as_str(), file, watch));
+        watch.poll().await?;
+        let object = match &place {
+            Place::Local(file) => {
+                append(file, line).with_context(|| format!("cannot write to `{place}`"))?;
+                None
+            }
+            Place::Store(location) => {
+                let text = format!("{line}\n");
+                Some(inbox::put(&switch::commands_in(location), &text, clock.now_ns()).await?)
+            }
+        };
+        waiting.push((source.name.as_str(), place, object, watch));
     }
-    let clock = Clock::System;
     let since = clock.start();
     while !waiting.is_empty() {
         let mut still = Vec::new();
-        for (source, file, mut watch) in waiting {
-            let read = watch.poll().map_err(anyhow::Error::msg)?;
-            let Some(ours) = read.iter().find(|c| c.line() == line) else {
-                still.push((source, file, watch));
+        for (source, place, object, mut watch) in waiting {
+            let read = watch.poll().await?;
+            let is_ours = |c: &&switch::Command| match &object {
+                Some(name) => c.object.as_ref().is_some_and(|object| object.name == *name),
+                None => c.line() == line,
+            };
+            let Some(ours) = read.iter().find(is_ours) else {
+                still.push((source, place, object, watch));
                 continue;
             };
             let at = chrono::DateTime::from_timestamp_nanos(ours.ts);
             println!("{source}: {line}: read at {}", at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
         }
         waiting = still;
-        if waiting.is_empty() || since.elapsed() >= args.wait.std() {
+        if waiting.is_empty() || since.elapsed() >= wait.std() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        let local = waiting.iter().all(|(_, place, ..)| place.local().is_some());
+        tokio::time::sleep(Duration::from_millis(if local { 10 } else { 100 })).await;
     }
-    for (source, file, _) in &waiting {
+    for (source, place, ..) in &waiting {
+        let runs = if place.local().is_some() { "does not run here" } else { "does not run" };
         println!(
-            "{source}: {line}: written to {}, not read within {}: the job does not run here, and will read it when it starts",
-            file.display(),
-            args.wait
+            "{source}: {line}: written to {place}, not read within {wait}: the job {runs}, and will read it when it starts"
         );
     }
     Ok(if waiting.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_YET) })

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use super::run::HowArgs;
 use super::{GraphArgs, load_or_explain};
 use crate::render;
 
@@ -26,12 +27,17 @@ enum Format {
 /// Exit code 1 where the graph has a problem.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let registry = crate::registry::registry();
-    let Some((_, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)? else {
+    let Some((spec, plan)) = load_or_explain(&args.graph.graph, &args.graph.vars, &registry)? else {
         return Ok(ExitCode::FAILURE);
     };
     let mut out = std::io::stdout().lock();
     match args.format {
-        Format::Text => write!(out, "{}", render::plan::text(&plan, render::colours(&std::io::stdout())))?,
+        Format::Text => {
+            write!(out, "{}", render::plan::text(&plan, render::colours(&std::io::stdout())))?;
+            for kept in HowArgs::place(None, &spec).iter().flat_map(|(url, _)| plan.kept_here(url)) {
+                writeln!(out, "\nnote: {kept}")?;
+            }
+        }
         Format::Mermaid => write!(out, "{}", render::plan::mermaid(&plan))?,
         Format::Json => writeln!(out, "{:#}", render::plan::json(&plan))?,
     }

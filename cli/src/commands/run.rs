@@ -161,6 +161,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.member {
         return cluster::member(plan, options, &args.how);
     }
+    for kept in options.checkpoints.iter().flat_map(|checkpoints| plan.kept_here(&checkpoints.url)) {
+        tracing::warn!("{kept}");
+    }
     if args.how.processes > 1 {
         return cluster::launch(&args, plan, options);
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use tidemill_engine::registry::Role;
 
+use super::run::HowArgs;
 use super::{VarArgs, load};
 use crate::render;
 
@@ -36,6 +37,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                     if let Some(limit) = limit {
                         writeln!(out, "note: sink `{}` is at least once across a crash: {limit}", node.name)?;
                     }
+                }
+                for kept in HowArgs::place(None, &spec).iter().flat_map(|(url, _)| plan.kept_here(url)) {
+                    writeln!(out, "note: {kept}")?;
                 }
             }
             Err(errors) => {

@@ -1,10 +1,9 @@
 //! Reports of an Alpaca account as a source: what the venue says of orders and of the account.
 //!
-//! One partition. What the venue says is put into a log on the local disk before it is told ([`report_log`](crate::broker::report_log)); so the
+//! One partition. What the venue says is put into a log before it is emitted ([`report_log`](crate::broker::report_log)); so the
 //! source is a log that a restart reads again, though the venue says things once. `_seq` is the report's number in the log, `ts` the time
 //! at which it was put there, never going back; `at` is the venue's own time.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ use tidemill_engine::problem::Problem;
 use tidemill_engine::source::{Source, SourceContext};
 
 use super::trading::Access;
+use crate::broker::place::Place;
 use crate::broker::reports;
 
 mod bookings;
@@ -32,7 +32,7 @@ mod run;
 /// later, and told as `cash`. Splits are told as `split`; other bookings of units (mergers, spin-offs, …) as `alert`, and by the snapshot that follows.
 ///
 /// Refusals that the venue answered to the `alpaca` sink, and orders that the sink did not send, are in no stream of the venue's: they are
-/// read from the sink's journal, so both must have the same `journal` folder, on the same machine.
+/// read from the sink's journal, so both must have the same `journal`: a folder of the machine that both run on, or a place in object storage.
 ///
 /// The rows' columns and events are in the manual under *Brokers*. While nothing is said, a `heartbeat` row lets time pass: operators
 /// that read this stream beside market data wait for it at most that long.
@@ -62,7 +62,8 @@ pub struct Params {
     /// Requests a minute that this source makes at most. An account has 200, which the source and the sink share: 50 and 150 by default.
     #[serde(default = "requests_per_minute")]
     pub requests_per_minute: u32,
-    /// Folder of the sink's journal and of this source's log, relative to the graph's folder; default: `.tidemill/JOB/alpaca`.
+    /// Where the sink's journal and this source's log are: a folder, relative to the graph's, or a place in object storage (`s3://…`, `gs://…`,
+    /// `az://…`), which outlives this machine. Default: `.tidemill/JOB/alpaca`.
     #[serde(default)]
     pub journal: Option<String>,
     /// While nothing is said, a row says so this often.
@@ -90,21 +91,11 @@ fn timeout() -> Span {
 }
 
 /// The folder of the journal and the log.
-pub fn journal_folder(journal: Option<&str>, cx: &PlanContext) -> PathBuf {
+pub fn journal_folder(journal: Option<&str>, cx: &PlanContext) -> Result<Place, Problem> {
     match journal {
-        Some(path) => cx.base.join(path.trim_start_matches("file://")),
-        None => cx.base.join(".tidemill").join(&cx.job).join("alpaca"),
+        Some(url) => Place::parse(url, &cx.base, "journal"),
+        None => Ok(Place::Local(cx.base.join(".tidemill").join(&cx.job).join("alpaca"))),
     }
-}
-
-/// What is wrong with a journal's path.
-pub fn journal_problem(journal: Option<&str>) -> Option<Problem> {
-    let path = journal?;
-    let local = !path.is_empty() && (!path.contains("://") || path.starts_with("file://"));
-    let problem = || Problem::new("journal", format!("`{path}` is no local folder"));
-    (!local).then(|| {
-        problem().hint("it must be on a disk of this machine: each order is written to it before it is sent")
-    })
 }
 
 /// The kind.
@@ -124,7 +115,7 @@ impl SourceKind for AlpacaAccount {
             requests_per_minute: params.requests_per_minute,
         };
         let mut problems = access.problems();
-        problems.extend(journal_problem(params.journal.as_deref()));
+        let folder = journal_folder(params.journal.as_deref(), cx).map_err(|found| problems.push(found)).ok();
         let milli = Span::from_ns(1_000_000);
         for (at, span) in [
             ("heartbeat", params.heartbeat),
@@ -135,10 +126,7 @@ impl SourceKind for AlpacaAccount {
                 problems.push(Problem::new(at, "must be 1ms or more"));
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        let folder = journal_folder(params.journal.as_deref(), cx);
+        let Some(folder) = folder.filter(|_| problems.is_empty()) else { return Err(problems) };
         Ok(SourcePlan {
             columns: reports::columns(),
             partitions: Partitions::Single,
@@ -151,13 +139,17 @@ impl SourceKind for AlpacaAccount {
 
 struct AccountSource {
     access: Access,
-    folder: PathBuf,
+    folder: Place,
     node: String,
     params: Params,
 }
 
 #[async_trait]
 impl Source for AccountSource {
+    fn kept_here(&self) -> Option<String> {
+        self.folder.local().map(|folder| folder.display().to_string())
+    }
+
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
         run::run(self, cx).await
     }

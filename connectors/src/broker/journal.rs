@@ -1,23 +1,25 @@
 //! The journal of a broker's sink: what it is about to ask of the venue, and what came of it.
 //!
-//! A request stands in the journal, on the disk, before it is sent; its outcome after it is known. So whoever starts after
+//! A request stands in the journal, on the disk or in object storage, before it is sent; its outcome after it is known. So whoever starts after
 //! a crash knows of each request that it was answered, or that it may have been sent and the venue must be asked. Each request
 //! has a key: of an order its name, of a change or a cancel the order's name and the row that asked for it.
 //!
-//! One process writes: it holds a lock beside the journal, and looks before each sending whether somebody else has written. That holds on
-//! one machine (or wherever the file system's locks do); two machines with a journal each are kept apart only by the venue, which takes
-//! a client order id once.
+//! One process writes. In a local folder it holds a lock beside the journal, which holds on one machine (or wherever the file system's locks
+//! do). In object storage each entry is put under a number that must be free ([`segments`](super::segments)), so that machines are kept apart:
+//! a newer run fences the older one, and a run that is older than the last one that opened the journal is refused. In both, each sending first
+//! looks whether another process has written. Two machines with a journal each are kept apart only by the venue, which takes a client order id once.
 //!
 //! State: requests that a restart may hand over again, those of the last hour, and the venue's ids of working orders.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tidemill_engine::connector::ConnectorError;
 
 use super::lines::{Lines, failed};
+use super::place::Place;
 
 /// Bytes from which on the journal is cut back at a commit.
 const PRUNE_BYTES: u64 = 4 << 20;
@@ -127,7 +129,7 @@ struct Known {
 pub struct Journal {
     lines: Lines,
     lock: Option<File>,
-    path: PathBuf,
+    place: Place,
     generation: u64,
     next: u64,
     known: BTreeMap<String, Known>,
@@ -148,29 +150,16 @@ pub enum Knowledge {
 
 impl Journal {
     /// Opens the journal in `folder` for a run of `generation`; `now` is written into it.
-    pub fn open(folder: &Path, generation: u64, now: i64) -> Result<Self, ConnectorError> {
-        std::fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
-        let path = folder.join(FILE);
-        let lock = folder.join("orders.lock");
-        let fail = |e: std::io::Error| failed(&lock, &e);
-        let file = File::options().create(true).write(true).truncate(false).open(&lock).map_err(fail)?;
-        let lock = match file.try_lock() {
-            Ok(()) => Some(file),
-            Err(TryLockError::WouldBlock) => {
-                return Err(ConnectorError::transient(
-                    format!("`{}`", path.display()),
-                    "another run, or another sink of this job, writes this journal: stop it, or give the sink a `journal` of its own",
-                ));
-            }
-            Err(TryLockError::Error(e)) => {
-                tracing::warn!(path = %path.display(), "the journal cannot be locked: {e}");
-                None
-            }
+    pub async fn open(folder: &Place, generation: u64, now: i64) -> Result<Self, ConnectorError> {
+        let lock = match folder {
+            Place::Local(folder) => lock(folder)?,
+            Place::Store(_) => None,
         };
-        let (lines, entries) = Lines::open::<Entry>(&path)?;
+        let place = folder.join(FILE);
+        let (lines, entries) = Lines::open_at::<Entry>(&place).await?;
         let mut journal = Self {
             lines,
-            path,
+            place,
             generation,
             next: 1,
             known: BTreeMap::new(),
@@ -185,14 +174,19 @@ impl Journal {
             journal.learn(entry);
         }
         if journal.lock.is_none() && newest > generation {
-            return Err(journal.fenced());
+            return Err(ConnectorError::Fenced(format!(
+                "run {newest} of the job has opened `{}`, and this is run {generation}: another one works, or the job's checkpoints were                  removed: then give the sink another `journal`",
+                journal.place
+            )));
         }
+        journal.lines.claim().await?;
         journal.append(now, [Record::Opened { generation }])?;
+        journal.lines.publish().await?;
         Ok(journal)
     }
 
     fn fenced(&self) -> ConnectorError {
-        ConnectorError::Fenced(format!("a newer run of the job writes `{}`", self.path.display()))
+        ConnectorError::Fenced(format!("a newer run of the job writes `{}`", self.place))
     }
 
     fn learn(&mut self, entry: Entry) {
@@ -223,9 +217,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Refuses to go on where somebody else has written; call it right before sending.
-    pub fn check_ours(&self) -> Result<(), ConnectorError> {
-        if self.lines.is_ours() { Ok(()) } else { Err(self.fenced()) }
+    /// Refuses to go on where another process has written; call it right before sending.
+    pub async fn check_ours(&self) -> Result<(), ConnectorError> {
+        if self.lines.is_ours().await? { Ok(()) } else { Err(self.fenced()) }
+    }
+
+    /// As [`check_ours`](Self::check_ours), where the write that follows does not find it out itself.
+    async fn check_writable(&self) -> Result<(), ConnectorError> {
+        if self.place.local().is_some() { self.check_ours().await } else { Ok(()) }
     }
 
     /// What is known of a request.
@@ -261,24 +260,25 @@ impl Journal {
         self.venue_ids.get(order).map(|(_, id)| id.as_str())
     }
 
-    /// Writes what is about to be sent; on the disk when this returns.
+    /// Writes what is about to be sent; durable when this returns.
     pub async fn intend(&mut self, now: i64, intents: Vec<(Asked, Request)>) -> Result<(), ConnectorError> {
-        self.check_ours()?;
+        self.check_writable().await?;
         self.append(now, intents.into_iter().map(|(asked, request)| Record::Intent { asked, request }))?;
         self.lines.sync().await
     }
 
-    /// Writes what came of a request; on the disk when this returns.
+    /// Writes what came of a request; durable when this returns.
     pub async fn conclude(&mut self, now: i64, asked: Asked, outcome: Outcome) -> Result<(), ConnectorError> {
-        self.check_ours()?;
+        self.check_writable().await?;
         self.append(now, [Record::Outcome { asked, outcome }])?;
         self.lines.sync().await
     }
 
     /// Writes that the venue does not have a request that may have been sent.
-    pub fn not_there(&mut self, now: i64, asked: Asked) -> Result<(), ConnectorError> {
-        self.check_ours()?;
-        self.append(now, [Record::NotThere { asked }])
+    pub async fn not_there(&mut self, now: i64, asked: Asked) -> Result<(), ConnectorError> {
+        self.check_writable().await?;
+        self.append(now, [Record::NotThere { asked }])?;
+        self.lines.publish().await
     }
 
     /// The number of the last entry.
@@ -286,14 +286,14 @@ impl Journal {
         self.next - 1
     }
 
-    /// A checkpoint that knew the journal up to entry `n` is committed: no row before it comes again. Drops what nobody asks
-    /// for any more, once that is worth it.
-    pub fn committed(&mut self, n: u64, now: i64) -> Result<(), ConnectorError> {
-        if self.lines.bytes() >= PRUNE_BYTES { self.prune(n, now) } else { Ok(()) }
+    /// A checkpoint that knew the journal up to entry `n` is committed: no row before it comes again. Drops what is not
+    /// needed any more, once that is worth it.
+    pub async fn committed(&mut self, n: u64, now: i64) -> Result<(), ConnectorError> {
+        if self.lines.is_long(PRUNE_BYTES) { self.prune(n, now).await } else { Ok(()) }
     }
 
-    fn prune(&mut self, n: u64, now: i64) -> Result<(), ConnectorError> {
-        self.check_ours()?;
+    async fn prune(&mut self, n: u64, now: i64) -> Result<(), ConnectorError> {
+        self.check_writable().await?;
         let over = |known: &Known| {
             let last = known.outcome.as_ref().or(known.intent.as_ref());
             known.outcome.is_some() && last.is_some_and(|entry| entry.n <= n && entry.at < now - KEEP_NS)
@@ -313,13 +313,37 @@ impl Journal {
         let opened = Record::Opened { generation: self.generation };
         entries.push(Entry { n: self.next, at: now, record: opened });
         self.next += 1;
-        self.lines.rewrite(&entries)
+        self.lines.rewrite(&entries).await
+    }
+}
+
+/// Locks the journal in a local folder; nothing where the file system has no locks.
+fn lock(folder: &Path) -> Result<Option<File>, ConnectorError> {
+    std::fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
+    let path = folder.join("orders.lock");
+    let opened = File::options().create(true).write(true).truncate(false).open(&path);
+    let file = opened.map_err(|e| failed(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(ConnectorError::transient(
+            format!("`{}`", folder.join(FILE).display()),
+            "another run, or another sink of this job, writes this journal: stop it, or give the sink a `journal` of its own",
+        )),
+        Err(TryLockError::Error(e)) => {
+            tracing::warn!(path = %path.display(), "the journal cannot be locked: {e}");
+            Ok(None)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::segments::tests::places;
     use super::*;
+
+    fn local(folder: &tempfile::TempDir) -> Place {
+        Place::Local(folder.path().to_owned())
+    }
 
     fn asked(key: &str, kind: Kind, order: &str) -> Asked {
         Asked { key: key.into(), kind, order: order.into(), symbol: "SPY".into() }
@@ -330,11 +354,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_local_journal_is_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let _one = Journal::open(&local(&folder), 1, 0).await.unwrap();
+        let two = Journal::open(&local(&folder), 2, 0).await.unwrap_err();
+        assert!(matches!(&two, ConnectorError::Transient(m) if m.contains("another run")), "{two}");
+    }
+
+    #[tokio::test]
     async fn it_knows_after_any_crash_what_was_sent_and_answered() {
         let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(folder.path(), 1, 0).unwrap();
-        let two = Journal::open(folder.path(), 2, 0).unwrap_err();
-        assert!(matches!(&two, ConnectorError::Transient(m) if m.contains("another run")), "{two}");
+        for place in places(&folder, "orders") {
+            knows(&place).await;
+        }
+    }
+
+    async fn knows(place: &Place) {
+        let mut journal = Journal::open(place, 1, 0).await.unwrap();
         let (a, b) = (asked("a", Kind::Order, "a"), asked("b", Kind::Order, "b"));
         journal.intend(1, vec![(a.clone(), request("/a")), (b.clone(), request("/b"))]).await.unwrap();
         journal.conclude(2, a.clone(), Outcome::Accepted(Some("v1".into()))).await.unwrap();
@@ -343,7 +379,7 @@ mod tests {
         journal.conclude(4, change, Outcome::Accepted(Some("v2".into()))).await.unwrap();
         let last = journal.last();
         drop(journal);
-        let mut journal = Journal::open(folder.path(), 2, 5).unwrap();
+        let mut journal = Journal::open(place, 2, 5).await.unwrap();
         assert_eq!(journal.last(), last + 1);
         assert_eq!(journal.know("a"), Knowledge::Over(Outcome::Accepted(Some("v1".into()))));
         assert_eq!(journal.know("b"), Knowledge::Unknown(request("/b")));
@@ -351,12 +387,12 @@ mod tests {
         assert_eq!(journal.venue_id("a"), Some("v2"));
         assert_eq!(journal.unanswered(), [(b.clone(), request("/b"))]);
         // Cut back, it still knows what may come again.
-        journal.prune(last, KEEP_NS * 2).unwrap();
+        journal.prune(last, KEEP_NS * 2).await.unwrap();
         assert_eq!(journal.know("a"), Knowledge::New);
         assert_eq!(journal.know("b"), Knowledge::Unknown(request("/b")));
         journal.conclude(6, b, Outcome::Rejected("no".into())).await.unwrap();
         drop(journal);
-        let journal = Journal::open(folder.path(), 3, 7).unwrap();
+        let journal = Journal::open(place, 3, 7).await.unwrap();
         assert_eq!(journal.know("b"), Knowledge::Over(Outcome::Rejected("no".into())));
         assert!(journal.unanswered().is_empty());
     }
@@ -364,12 +400,35 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_was_replaced_sends_nothing_any_more() {
         let folder = tempfile::tempdir().unwrap();
-        let mut old = Journal::open(folder.path(), 1, 0).unwrap();
+        let mut old = Journal::open(&local(&folder), 1, 0).await.unwrap();
         // Where locks do not hold, as on some network file systems.
         let (mut other, _) = Lines::open::<Entry>(&folder.path().join(FILE)).unwrap();
         other.append(&[Entry { n: 9, at: 0, record: Record::Opened { generation: 2 } }]).unwrap();
         let intents = vec![(asked("a", Kind::Order, "a"), request("/a"))];
         assert!(matches!(old.intend(1, intents).await, Err(ConnectorError::Fenced(_))));
-        assert!(matches!(old.check_ours(), Err(ConnectorError::Fenced(_))));
+        assert!(matches!(old.check_ours().await, Err(ConnectorError::Fenced(_))));
+    }
+
+    /// Two machines, one journal in object storage.
+    #[tokio::test]
+    async fn of_two_machines_the_older_run_sends_nothing_and_cannot_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        for place in places(&folder, "orders").into_iter().skip(1) {
+            let mut old = Journal::open(&place, 1, 0).await.unwrap();
+            let a = asked("a", Kind::Order, "a");
+            old.intend(1, vec![(a.clone(), request("/a"))]).await.unwrap();
+            let mut new = Journal::open(&place, 2, 2).await.unwrap();
+            assert_eq!(new.unanswered(), [(a.clone(), request("/a"))], "{place}");
+            assert!(matches!(old.check_ours().await, Err(ConnectorError::Fenced(_))), "{place}");
+            let b = asked("b", Kind::Order, "b");
+            let intent = old.intend(3, vec![(b, request("/b"))]).await;
+            assert!(matches!(intent, Err(ConnectorError::Fenced(_))), "{place}");
+            drop(old);
+            let back = Journal::open(&place, 1, 4).await.unwrap_err();
+            assert!(matches!(&back, ConnectorError::Fenced(m) if m.contains("run 2")), "{place}: {back}");
+            new.conclude(5, a, Outcome::Accepted(None)).await.unwrap();
+            new.check_ours().await.unwrap();
+            assert_eq!(new.know("b"), Knowledge::New, "{place}");
+        }
     }
 }

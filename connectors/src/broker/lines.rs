@@ -1,19 +1,32 @@
-//! An append-only local file of checked lines: `CRC32 JSON\n`, each appended whole and synced before it counts.
+//! An append-only log of checked lines: `CRC32 JSON\n`, each appended whole and synced before it counts.
 //!
-//! What a crash left half-written stands at the end and is cut off when the file is opened. A line that is damaged and has good
-//! ones behind it is no crash: the file is refused.
+//! In a local file, or in [segments](super::segments) in object storage. What a crash left half-written stands at the end of the file
+//! and is cut off when it is opened. A line that is damaged and has good ones behind it is no crash: the log is refused.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidemill_engine::connector::ConnectorError;
 
+use super::place::Place;
+use super::segments::{SegmentTail, Segments};
+
+/// A log of lines, open for more.
+#[derive(Debug)]
+pub struct Lines(Kept);
+
+#[derive(Debug)]
+enum Kept {
+    File(FileLines),
+    Store(Segments),
+}
+
 /// A file of lines, open for more.
 #[derive(Debug)]
-pub struct Lines {
+struct FileLines {
     file: File,
     path: PathBuf,
     bytes: u64,
@@ -30,7 +43,7 @@ pub fn failed(path: &Path, e: &std::io::Error) -> ConnectorError {
     }
 }
 
-fn line<T: Serialize>(record: &T, out: &mut Vec<u8>) -> std::io::Result<()> {
+pub(super) fn line<T: Serialize>(record: &T, out: &mut Vec<u8>) -> std::io::Result<()> {
     let json = serde_json::to_vec(record)?;
     write!(out, "{:08x} ", crc32fast::hash(&json))?;
     out.extend_from_slice(&json);
@@ -66,8 +79,88 @@ pub fn whole<T: DeserializeOwned>(text: &[u8]) -> Result<(Vec<T>, usize), String
 }
 
 impl Lines {
-    /// Opens or makes the file; cuts off what a crash left half-written; gives its records.
+    /// Opens or makes the file at `path`; cuts off what a crash left half-written; gives its records.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>), ConnectorError> {
+        let (lines, records) = FileLines::open(path)?;
+        Ok((Self(Kept::File(lines)), records))
+    }
+
+    /// Opens or makes the log at `place`; gives its records.
+    pub async fn open_at<T: DeserializeOwned>(place: &Place) -> Result<(Self, Vec<T>), ConnectorError> {
+        match place {
+            Place::Local(path) => {
+                if let Some(folder) = path.parent() {
+                    std::fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
+                }
+                Self::open(path)
+            }
+            Place::Store(location) => {
+                let (segments, records) = Segments::open(location.clone()).await?;
+                Ok((Self(Kept::Store(segments)), records))
+            }
+        }
+    }
+
+    /// Takes the log over: from now on earlier writers of it in object storage are fenced. A local file's are kept out by its owner's lock.
+    pub async fn claim(&mut self) -> Result<(), ConnectorError> {
+        match &mut self.0 {
+            Kept::File(_) => Ok(()),
+            Kept::Store(segments) => segments.claim().await,
+        }
+    }
+
+    /// Appends records whole; they count when [`sync`](Self::sync) has returned.
+    pub fn append<T: Serialize>(&mut self, records: &[T]) -> Result<(), ConnectorError> {
+        match &mut self.0 {
+            Kept::File(lines) => lines.append(records),
+            Kept::Store(segments) => segments.append(records),
+        }
+    }
+
+    /// Waits until everything that was appended is on the disk, or in object storage.
+    pub async fn sync(&mut self) -> Result<(), ConnectorError> {
+        match &mut self.0 {
+            Kept::File(lines) => lines.sync().await,
+            Kept::Store(segments) => segments.sync().await,
+        }
+    }
+
+    /// Waits until others can read everything that was appended; it need not survive a power cut.
+    pub async fn publish(&mut self) -> Result<(), ConnectorError> {
+        match &mut self.0 {
+            Kept::File(_) => Ok(()),
+            Kept::Store(segments) => segments.sync().await,
+        }
+    }
+
+    /// Replaces all records at once.
+    pub async fn rewrite<T: Serialize>(&mut self, records: &[T]) -> Result<(), ConnectorError> {
+        match &mut self.0 {
+            Kept::File(lines) => lines.rewrite(records),
+            Kept::Store(segments) => segments.rewrite(records).await,
+        }
+    }
+
+    /// Whether it should be rewritten: it has `bytes_max`, or many segments.
+    pub fn is_long(&self, bytes_max: u64) -> bool {
+        match &self.0 {
+            Kept::File(lines) => lines.bytes >= bytes_max,
+            Kept::Store(segments) => segments.is_long(bytes_max),
+        }
+    }
+
+    /// Whether the log is still the one that was opened, and no other process has written to it.
+    pub async fn is_ours(&self) -> Result<bool, ConnectorError> {
+        match &self.0 {
+            Kept::File(lines) => Ok(lines.is_ours()),
+            Kept::Store(segments) => segments.is_ours().await,
+        }
+    }
+}
+
+impl FileLines {
+    /// Opens or makes the file; cuts off what a crash left half-written; gives its records.
+    fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>), ConnectorError> {
         let fail = |e: std::io::Error| failed(path, &e);
         let mut file = OpenOptions::new()
             .create(true)
@@ -94,7 +187,7 @@ impl Lines {
     }
 
     /// Appends records whole; they count when [`sync`](Self::sync) has returned.
-    pub fn append<T: Serialize>(&mut self, records: &[T]) -> Result<(), ConnectorError> {
+    fn append<T: Serialize>(&mut self, records: &[T]) -> Result<(), ConnectorError> {
         let mut text = Vec::new();
         let fail = |e: std::io::Error| failed(&self.path, &e);
         records.iter().try_for_each(|record| line(record, &mut text)).map_err(fail)?;
@@ -104,7 +197,7 @@ impl Lines {
     }
 
     /// Waits until everything that was appended is on the disk.
-    pub async fn sync(&self) -> Result<(), ConnectorError> {
+    async fn sync(&self) -> Result<(), ConnectorError> {
         let fail = |e: std::io::Error| failed(&self.path, &e);
         let file = self.file.try_clone().map_err(fail)?;
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
@@ -112,7 +205,7 @@ impl Lines {
     }
 
     /// Replaces all of the file's records at once.
-    pub fn rewrite<T: Serialize>(&mut self, records: &[T]) -> Result<(), ConnectorError> {
+    fn rewrite<T: Serialize>(&mut self, records: &[T]) -> Result<(), ConnectorError> {
         let fail = |e: std::io::Error| failed(&self.path, &e);
         let mut text = Vec::new();
         records.iter().try_for_each(|record| line(record, &mut text)).map_err(fail)?;
@@ -129,13 +222,8 @@ impl Lines {
         Ok(())
     }
 
-    /// Its length.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Whether the file is still the one that was opened, and nobody else has written to it.
-    pub fn is_ours(&self) -> bool {
+    fn is_ours(&self) -> bool {
         let found = std::fs::metadata(&self.path);
         found.is_ok_and(|found| found.len() == self.bytes && same(&found, &self.file))
     }
@@ -154,19 +242,51 @@ fn same(_: &std::fs::Metadata, _: &File) -> bool {
 
 /// Reads what another writes: whole lines, as they come.
 #[derive(Debug)]
-pub struct Tail {
+pub struct Tail(Read);
+
+#[derive(Debug)]
+enum Read {
+    File(FileTail),
+    Store(SegmentTail),
+}
+
+impl Tail {
+    /// Of the log at `place`, which need not be there yet.
+    pub fn new(place: &Place) -> Self {
+        Self(match place {
+            Place::Local(path) => Read::File(FileTail::new(path.clone())),
+            Place::Store(location) => Read::Store(SegmentTail::new(location.clone())),
+        })
+    }
+
+    /// Whether a call of [`poll`](Self::poll) costs no request.
+    pub fn is_local(&self) -> bool {
+        matches!(self.0, Read::File(_))
+    }
+
+    /// Lines that have come since the last call; all of them again where the log was rewritten.
+    pub async fn poll<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, ConnectorError> {
+        match &mut self.0 {
+            Read::File(tail) => tail.poll().map_err(ConnectorError::Transient),
+            Read::Store(tail) => tail.poll().await,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FileTail {
     path: PathBuf,
     file: Option<(File, u64)>,
 }
 
-impl Tail {
+impl FileTail {
     /// Of the file at `path`, which need not be there yet.
-    pub fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf) -> Self {
         Self { path, file: None }
     }
 
     /// Lines that have come since the last call; all of them again where the file was rewritten.
-    pub fn poll<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, String> {
+    fn poll<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, String> {
         let Ok(found) = std::fs::metadata(&self.path) else { return Ok(Vec::new()) };
         if self.file.as_ref().is_some_and(|(file, at)| !same(&found, file) || found.len() < *at) {
             self.file = None;
@@ -222,25 +342,25 @@ mod tests {
         assert!(error.contains("the line at byte 0 is damaged"), "{error}");
     }
 
-    #[test]
-    fn a_tail_sees_whole_lines_and_a_rewritten_file_again() {
+    #[tokio::test]
+    async fn a_tail_sees_whole_lines_and_a_rewritten_file_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
-        let mut tail = Tail::new(path.clone());
-        assert_eq!(tail.poll::<u32>().unwrap(), [0u32; 0]);
+        let mut tail = Tail::new(&Place::Local(path.clone()));
+        assert_eq!(tail.poll::<u32>().await.unwrap(), [0u32; 0]);
         let (mut lines, _) = Lines::open::<u32>(&path).unwrap();
         lines.append(&[1, 2]).unwrap();
-        assert_eq!(tail.poll::<u32>().unwrap(), [1, 2]);
-        assert_eq!(tail.poll::<u32>().unwrap(), [0u32; 0]);
+        assert_eq!(tail.poll::<u32>().await.unwrap(), [1, 2]);
+        assert_eq!(tail.poll::<u32>().await.unwrap(), [0u32; 0]);
         lines.append(&[3]).unwrap();
-        assert_eq!(tail.poll::<u32>().unwrap(), [3]);
-        assert!(lines.is_ours());
-        lines.rewrite(&[3]).unwrap();
+        assert_eq!(tail.poll::<u32>().await.unwrap(), [3]);
+        assert!(lines.is_ours().await.unwrap());
+        lines.rewrite(&[3]).await.unwrap();
         lines.append(&[4]).unwrap();
-        assert_eq!(tail.poll::<u32>().unwrap(), [3, 4]);
-        assert!(lines.is_ours());
+        assert_eq!(tail.poll::<u32>().await.unwrap(), [3, 4]);
+        assert!(lines.is_ours().await.unwrap());
         let (mut other, _) = Lines::open::<u32>(&path).unwrap();
         other.append(&[5]).unwrap();
-        assert!(!lines.is_ours() && other.is_ours());
+        assert!(!lines.is_ours().await.unwrap() && other.is_ours().await.unwrap());
     }
 }

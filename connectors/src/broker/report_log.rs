@@ -4,12 +4,11 @@
 //! its `ts` when it is put into the log, and a run that goes on from a checkpoint reads from the log what it had read, before it listens
 //! to the venue again. Reports before the last committed checkpoint are dropped, once that is worth it.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use tidemill_engine::connector::ConnectorError;
 
 use super::lines::Lines;
+use super::place::Place;
 use super::reports::Report;
 
 /// Bytes from which on the log is cut back at a commit.
@@ -62,11 +61,9 @@ pub trait State: Default + Clone + Serialize + for<'a> Deserialize<'a> {
 
 impl<S: State> ReportLog<S> {
     /// Opens or makes the log. The state is that of all reports in it.
-    pub fn open(path: &Path) -> Result<Self, ConnectorError> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|e| super::lines::failed(folder, &e))?;
-        }
-        let (lines, found) = Lines::open::<Line<S>>(path)?;
+    pub async fn open(place: &Place) -> Result<Self, ConnectorError> {
+        let (mut lines, found) = Lines::open_at::<Line<S>>(place).await?;
+        lines.claim().await?;
         let mut log =
             Self { lines, state: S::default(), reports: Vec::new(), next: 1, ts: i64::MIN, committed: 0 };
         for line in found {
@@ -123,7 +120,7 @@ impl<S: State> ReportLog<S> {
         there.zip(ts).is_none_or(|(there, ts)| there == ts)
     }
 
-    /// Puts reports into the log, at `now` or the time of the report before; on the disk when this returns.
+    /// Puts reports into the log, at `now` or the time of the report before; durable when this returns.
     pub async fn append(
         &mut self,
         now: i64,
@@ -161,40 +158,41 @@ impl<S: State> ReportLog<S> {
     }
 
     /// A checkpoint that knew the log up to number `n` is committed.
-    pub fn commit(&mut self, n: u64) -> Result<(), ConnectorError> {
+    pub async fn commit(&mut self, n: u64) -> Result<(), ConnectorError> {
         if n <= self.committed {
             return Ok(());
         }
         self.committed = n;
-        if self.lines.bytes() < PRUNE_BYTES {
-            self.lines.append(&[Line::<S>::Committed { n }])
-        } else {
-            self.prune()
+        if self.lines.is_long(PRUNE_BYTES) {
+            return self.prune().await;
         }
+        self.lines.append(&[Line::<S>::Committed { n }])?;
+        self.lines.publish().await
     }
 
     /// Drops reports up to the last committed one. The state is that of all reports, those that stay included: taking them in again
     /// must change nothing.
-    fn prune(&mut self) -> Result<(), ConnectorError> {
+    async fn prune(&mut self) -> Result<(), ConnectorError> {
         self.reports.retain(|logged| logged.n > self.committed);
         let n = self.reports.first().map_or(self.next - 1, |first| first.n - 1);
         let state = Line::State { n, ts: self.ts, state: self.state.clone() };
         let reports = self.reports.iter().map(|one| Line::Report(Box::new(one.clone())));
-        self.lines.rewrite(&std::iter::once(state).chain(reports).collect::<Vec<_>>())
+        self.lines.rewrite(&std::iter::once(state).chain(reports).collect::<Vec<_>>()).await
     }
 
     /// Begins anew behind what is there: another run, which knows nothing of it. What the reports came to is kept, as `change`
     /// leaves it.
-    pub fn forget(&mut self, change: impl FnOnce(&mut S)) -> Result<(), ConnectorError> {
+    pub async fn forget(&mut self, change: impl FnOnce(&mut S)) -> Result<(), ConnectorError> {
         self.committed = self.last();
         change(&mut self.state);
-        self.prune()
+        self.prune().await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::reports::Event;
+    use super::super::segments::tests::places;
     use super::*;
 
     #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -213,8 +211,13 @@ mod tests {
     #[tokio::test]
     async fn a_restart_reads_what_had_been_read() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/reports.log");
-        let mut log = ReportLog::<Newest>::open(&path).unwrap();
+        for place in places(&folder, "reports.log") {
+            reads_again(&place).await;
+        }
+    }
+
+    async fn reads_again(path: &Place) {
+        let mut log = ReportLog::<Newest>::open(path).await.unwrap();
         let first = log.append(10, false, vec![report(), report()]).await.unwrap();
         log.passed(30);
         // The clock went back: event time does not.
@@ -223,15 +226,15 @@ mod tests {
         // A position knows the report it stands at; an early one does not.
         assert!(log.may_hold(3, Some(30)) && log.may_hold(3, None) && log.may_hold(9, Some(1)));
         assert!(!log.may_hold(3, Some(31)));
-        log.commit(1).unwrap();
-        let mut log = ReportLog::<Newest>::open(&path).unwrap();
+        log.commit(1).await.unwrap();
+        let mut log = ReportLog::<Newest>::open(path).await.unwrap();
         assert_eq!((log.after(1), log.ts(), log.committed_to()), ([&first[1..], &second].concat(), 30, 1));
-        log.prune().unwrap();
-        let mut log = ReportLog::<Newest>::open(&path).unwrap();
+        log.prune().await.unwrap();
+        let mut log = ReportLog::<Newest>::open(path).await.unwrap();
         assert_eq!((log.after(1), log.last(), log.state()), ([&first[1..], &second].concat(), 3, &Newest(3)));
         assert!(log.reaches(1) && !log.reaches(0));
-        log.forget(|state| state.0 += 1).unwrap();
-        let mut log = ReportLog::<Newest>::open(&path).unwrap();
+        log.forget(|state| state.0 += 1).await.unwrap();
+        let mut log = ReportLog::<Newest>::open(path).await.unwrap();
         assert_eq!((log.after(0), log.last(), log.ts()), (Vec::new(), 3, 30));
         assert_eq!(log.append(31, false, vec![report()]).await.unwrap()[0].n, 4);
     }

@@ -163,6 +163,11 @@ pub(crate) struct Feed {
 
 #[async_trait]
 impl Source for Feed {
+    fn kept_here(&self) -> Option<String> {
+        let capture = self.params.capture.as_ref().filter(|_| self.params.replay.is_none())?;
+        storage::local_path(capture, &self.base).map(|path| path.display().to_string())
+    }
+
     async fn run(&self, cx: SourceContext) -> Result<(), ConnectorError> {
         match &self.params.replay {
             Some(url) => replay::run(self, url, cx).await,

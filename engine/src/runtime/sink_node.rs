@@ -170,10 +170,13 @@ fn spawn(local: &Rc<Local>, node: &Node, sink: Arc<dyn crate::sink::Sink>, task:
     let (failing, opening) = (shared.clone(), shared.clone());
     shared.opening.begins(&node.name);
     let running = async move {
-        let writer = sink.open(context).await?;
+        let mut writer = sink.open(context).await?;
         opening.opening.opened(&opens, writer.horizon());
         match opening.opening.all().await {
-            true => task.run(writer).await,
+            true => {
+                writer.started().await?;
+                task.run(writer).await
+            }
             false => Ok(()),
         }
     };

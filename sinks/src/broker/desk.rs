@@ -101,7 +101,7 @@ impl<V: Venue> Desk<V> {
                     );
                     desk.conclude(asked, Outcome::Accepted(Some(id))).await?;
                 }
-                None => desk.journal.lock().await.not_there(desk.clock.now_ns(), asked)?,
+                None => desk.journal.lock().await.not_there(desk.clock.now_ns(), asked).await?,
             }
         }
         Ok(desk)
@@ -119,7 +119,7 @@ impl<V: Venue> Desk<V> {
 
     /// A checkpoint that knew the journal up to entry `n` is committed.
     pub async fn committed(&self, n: u64) -> Result<(), ConnectorError> {
-        self.journal.lock().await.committed(n, self.clock.now_ns())
+        self.journal.lock().await.committed(n, self.clock.now_ns()).await
     }
 
     /// Does what commands ask for, those of one symbol in their order. When it returns, each was answered.
@@ -408,7 +408,7 @@ impl<V: Venue> Desk<V> {
     }
 
     async fn send(&self, request: &Request) -> Result<Answer, ConnectorError> {
-        self.journal.lock().await.check_ours()?;
+        self.journal.lock().await.check_ours().await?;
         fault::point("order-before-send");
         let answer = self.venue.send(request).await;
         fault::point("order-answered");

@@ -21,7 +21,7 @@ use tidemill_engine::storage::Location;
 
 use super::name::FileName;
 use super::upload::{self, Upload};
-use super::{Existing, Params, remove_leftovers};
+use super::{Existing, Params, Replaced, remove_leftovers};
 
 /// Folders whose file is open at once; with one more, the file that was written longest ago is closed, and a later row of its
 /// folder begins another.
@@ -88,17 +88,20 @@ pub struct Writer {
     /// Writes so far.
     writes: u64,
     swept: bool,
+    /// Files of earlier runs to be removed.
+    replaced: Replaced,
 }
 
 impl Writer {
     /// A writer with no file yet.
-    pub fn new(
+    pub(super) fn new(
         location: Location,
         local: Option<PathBuf>,
         columns: Vec<Column>,
         properties: WriterProperties,
         file_bytes: usize,
         cx: SinkContext,
+        replaced: Replaced,
     ) -> Self {
         Self {
             location,
@@ -114,6 +117,7 @@ impl Writer {
             closed: Vec::new(),
             writes: 0,
             swept: false,
+            replaced,
         }
     }
 
@@ -216,6 +220,10 @@ async fn encode(
 
 #[async_trait]
 impl SinkWriter for Writer {
+    async fn started(&mut self) -> Result<(), ConnectorError> {
+        std::mem::take(&mut self.replaced).remove(&self.location, &self.cx.name).await
+    }
+
     async fn write(&mut self, rows: RecordBatch) -> Result<(), ConnectorError> {
         if rows.num_rows() == 0 {
             return Ok(());
@@ -262,7 +270,7 @@ impl SinkWriter for Writer {
     async fn committed(&mut self, _: u64) -> Result<(), ConnectorError> {
         // A zombie that was writing while this run opened has lost every commit by now.
         if self.cx.shard == 0 && !std::mem::replace(&mut self.swept, true) {
-            remove_leftovers(&self.location, &self.cx, Existing::Append).await?;
+            remove_leftovers(&self.location, &self.cx, Existing::Append).await.map(drop)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidemill_engine::clock::Clock;
+use tidemill_engine::clock::{Clock, Stopwatch};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::metrics::Counts;
 use tidemill_engine::source::{Chunk, PartitionWriter, Position, Seqs, SourceContext};
@@ -30,6 +30,8 @@ const PARTITION: u32 = 0;
 const BEAT_BITS: u32 = 32;
 /// Until a run has told the account as a whole, it tries again this often.
 const UNSETTLED: Duration = Duration::from_secs(5);
+/// A journal in object storage is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Orders that the sink was told to be taken longer ago are in what the venue tells of.
 const TAKEN_NS: i64 = 600_000_000_000;
 
@@ -57,6 +59,8 @@ pub(super) struct Desk {
     stand: Stand,
     chunk_rows: usize,
     tail: Tail,
+    /// When the journal was looked at last, where that costs a request.
+    looked: Option<Stopwatch>,
     /// Requests of the sink that may be on their way.
     pub unanswered: BTreeSet<String>,
     committed: watch::Receiver<BTreeMap<u32, Position>>,
@@ -99,23 +103,21 @@ async fn work(source: &AccountSource, cx: SourceContext) -> Result<(), End> {
     let Some(writer) = writers.pop() else { return Ok(()) };
     let client = Client::new(&source.access, source.params.timeout.std(), cx.clock.clone())
         .map_err(ConnectorError::Fatal)?;
-    let path = source.folder.join(format!("{}.reports", source.node));
-    let mut log = ReportLog::<Known>::open(&path)?;
+    let place = source.folder.join(&format!("{}.reports", source.node));
+    let mut log = ReportLog::<Known>::open(&place).await?;
     let stand = match cx.restored.get(&PARTITION) {
         Some(position) => {
             let stand: Stand = serde_json::from_value(position.clone())
                 .map_err(|e| ConnectorError::fatal("the checkpoint's position is not readable", e))?;
             if !log.reaches(stand.log) || log.last() < stand.log {
                 return Err(End::Failed(ConnectorError::Fatal(format!(
-                    "`{}` does not have what the checkpoint knows: put the file back, or start from none",
-                    path.display()
+                    "`{place}` does not have what the checkpoint knows: put it back, or start from none"
                 ))));
             }
             if !log.may_hold(stand.log, stand.log_ts) {
                 return Err(End::Failed(ConnectorError::Fatal(format!(
-                    "`{}` is not the log of reports that had been read: its report {} is another than the checkpoint knows; put the file \
+                    "`{place}` is not the log of reports that had been read: its report {} is another than the checkpoint knows; put it \
                      back, or run with `--from none`",
-                    path.display(),
                     stand.log
                 ))));
             }
@@ -123,7 +125,7 @@ async fn work(source: &AccountSource, cx: SourceContext) -> Result<(), End> {
         }
         // The job had committed reports before, and begins from nothing now.
         None if log.committed_to() > 0 => {
-            log.forget(Known::begin_anew)?;
+            log.forget(Known::begin_anew).await?;
             Stand { log: log.last(), beats: 0, ts: log.ts(), log_ts: None }
         }
         None => Stand::default(),
@@ -140,7 +142,8 @@ async fn work(source: &AccountSource, cx: SourceContext) -> Result<(), End> {
         writer,
         stand,
         chunk_rows: cx.chunk_rows.max(1),
-        tail: Tail::new(source.folder.join(journal::FILE)),
+        tail: Tail::new(&source.folder.join(journal::FILE)),
+        looked: None,
         unanswered: BTreeSet::new(),
         taken: BTreeSet::new(),
         behind: BTreeSet::new(),
@@ -291,7 +294,7 @@ impl Desk {
         if self.stop.is_cancelled() {
             return Err(End::Stopped);
         }
-        self.look().await?;
+        self.look_soon().await?;
         let now = self.clock.now_ns();
         if now > self.stand.ts && now > self.log.ts() {
             self.log.passed(now);
@@ -304,9 +307,16 @@ impl Desk {
         Ok(())
     }
 
+    /// As [`look`](Self::look), a journal in object storage no more often than each costs is worth.
+    async fn look_soon(&mut self) -> Result<(), End> {
+        let recently = self.looked.as_ref().is_some_and(|looked| looked.elapsed() < LOOK_EVERY);
+        if recently && !self.tail.is_local() { Ok(()) } else { self.look().await }
+    }
+
     /// Looks at the sink's journal and at commits.
     pub async fn look(&mut self) -> Result<(), End> {
-        let entries: Vec<Entry> = self.tail.poll().map_err(ConnectorError::Transient)?;
+        let entries: Vec<Entry> = self.tail.poll().await?;
+        self.looked = Some(self.clock.start());
         let seen = self.log.state().journal();
         let mut news = Vec::new();
         let recent = self.clock.now_ns().saturating_sub(TAKEN_NS);
@@ -349,7 +359,7 @@ impl Desk {
             let committed = self.committed.borrow_and_update().get(&PARTITION).cloned();
             let stand = committed.and_then(|position| serde_json::from_value::<Stand>(position).ok());
             if let Some(stand) = stand {
-                self.log.commit(stand.log)?;
+                self.log.commit(stand.log).await?;
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
@@ -151,44 +152,85 @@ fn a_failure_reaches_every_process_with_its_cause() {
     }
 }
 
-struct RefusesInSecondProcess;
+/// Opens in the first process, and `refuses` in the second. Counts how often it was started.
+struct CountsStarts {
+    refuses: bool,
+    started: Arc<AtomicUsize>,
+}
 
 #[async_trait::async_trait]
-impl Sink for RefusesInSecondProcess {
+impl Sink for CountsStarts {
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        if cx.shard == 1 {
+        if cx.shard == 1 && self.refuses {
             // Long after the other process could have written.
             tokio::time::sleep(Duration::from_millis(500)).await;
             return Err(ConnectorError::Fatal("it holds files of another run".into()));
         }
-        CollectSink::plan().0.sink.open(cx).await
+        Ok(Box::new(CountingWriter { started: self.started.clone(), begun: false }))
     }
 }
 
-/// Given two processes, when a sink of the second refuses to open, then no sink of the first has written anything.
-#[test]
-fn no_process_writes_before_the_sinks_of_all_are_open() {
-    let mut outputs = Vec::new();
+struct CountingWriter {
+    started: Arc<AtomicUsize>,
+    begun: bool,
+}
+
+#[async_trait::async_trait]
+impl SinkWriter for CountingWriter {
+    async fn started(&mut self) -> Result<(), ConnectorError> {
+        self.started.fetch_add(1, Ordering::SeqCst);
+        self.begun = true;
+        Ok(())
+    }
+
+    async fn write(&mut self, _: RecordBatch) -> Result<(), ConnectorError> {
+        if self.begun {
+            Ok(())
+        } else {
+            Err(ConnectorError::Fatal("written to before it was started".into()))
+        }
+    }
+
+    async fn flush(&mut self, _: i64) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+}
+
+/// Two processes with a sink more; the ends of both, rows of the other sink, and how many shards of it were started.
+fn with_another_sink(refuses: bool) -> (Vec<Result<(), JobError>>, usize, usize) {
+    let (mut outputs, started) = (Vec::new(), Arc::new(AtomicUsize::new(0)));
     let running: Vec<Running> = clusters(2)
         .into_iter()
         .map(|cluster| {
             let (mut plan, out) = graph(&rows_of_two(), "0", false);
-            let mut refuses = plan.nodes[2].clone();
-            (refuses.id, refuses.name) = (3, "refuses".into());
-            if let Body::Sink { plan } = &mut refuses.body {
-                plan.sink = Arc::new(RefusesInSecondProcess);
+            let mut another = plan.nodes[2].clone();
+            (another.id, another.name) = (3, "another".into());
+            if let Body::Sink { plan } = &mut another.body {
+                plan.sink = Arc::new(CountsStarts { refuses, started: started.clone() });
                 plan.placement = Placement::Local;
             }
-            plan.nodes.push(refuses);
+            plan.nodes.push(another);
             outputs.push(out);
             spawn(plan, cluster)
         })
         .collect();
-    for process in &running {
-        let error = end(process).unwrap_err();
+    let ends = running.iter().map(end).collect();
+    (ends, outputs.iter().map(|out| taken(out).len()).sum(), started.load(Ordering::SeqCst))
+}
+
+/// Given two processes, when a sink of the second refuses to open, then no sink of the first has written anything or removed what an
+/// earlier run left; when all open, each is started once, before its first row.
+#[test]
+fn no_process_writes_before_the_sinks_of_all_are_open() {
+    let (ends, rows, started) = with_another_sink(true);
+    for end in ends {
+        let error = end.unwrap_err();
         assert!(error.to_string().contains("another run"), "{error}");
     }
-    assert!(outputs.iter().all(|out| taken(out).is_empty()));
+    assert_eq!((rows, started), (0, 0));
+    let (ends, rows, started) = with_another_sink(false);
+    ends.into_iter().for_each(|end| end.unwrap());
+    assert!(rows > 0 && started == 2, "{rows} rows, started {started}");
 }
 
 /// Given two processes, when one cannot restore its state, then the other does not wait to meet it: both end with the cause.
