@@ -158,7 +158,9 @@ fn resolved(path: &std::path::Path) -> PathBuf {
         let mut plain = PathBuf::new();
         for part in std::path::absolute(path).unwrap_or_else(|_| path.into()).components() {
             match part {
-                std::path::Component::ParentDir => drop(plain.pop()),
+                std::path::Component::ParentDir => {
+                    plain.pop();
+                }
                 part => plain.push(part),
             }
         }
