@@ -16,6 +16,7 @@ mod progress;
 mod registry;
 mod render;
 mod report;
+mod stop_requests;
 
 /// Dataflow for trading: the same graph, live, replayed or backtested, gives the same rows.
 #[derive(Debug, Parser)]

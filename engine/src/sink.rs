@@ -55,6 +55,12 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// The place that no other sink may write, as `(field of with:, place)`; two spellings of one place are equal. A graph with two
+    /// sinks of one kind at one place is refused. `None` where several sinks may share a place.
+    fn exclusive(&self) -> Option<(&'static str, String)> {
+        None
+    }
+
     /// Opens one shard. It fences older writers of the same shard, and puts what they left
     /// half-done right, before it returns.
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError>;

@@ -33,8 +33,8 @@ const HEAD_MAX: usize = 4096;
 /// Times are RFC 3339. Lines are in the order of time, each exactly once: a run that goes on from a
 /// checkpoint cuts the file back to what the checkpoint knew, unless a source that feeds it cannot be read again
 /// (`tidemill plan` says so): then lines behind the checkpoint stay, at least once across a crash. A run that begins from
-/// nothing starts the file over if this sink wrote it in an earlier run; with any other file that is there it does what
-/// `existing` says.
+/// nothing removes what this sink wrote in an earlier run, and what the file held before that stays; with any
+/// other file that is there it does what `existing` says.
 ///
 /// ```yaml
 /// sinks:
@@ -62,7 +62,7 @@ pub enum Existing {
     Fail,
     /// They are removed.
     Replace,
-    /// They stay, and the run's lines come behind them.
+    /// They stay, also when the job begins from nothing again, and the run's lines come behind them.
     Append,
 }
 
@@ -119,6 +119,18 @@ struct Remembered {
     /// Hash of the first bytes, as many as there were up to [`HEAD_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head: Option<u64>,
+    /// How many of the bytes the file held before this sink first wrote to it; checkpoints of older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    foreign: Option<u64>,
+}
+
+/// What stays of the file that was found.
+struct Kept {
+    bytes: u64,
+    /// How many of them, from the start, this sink has not written.
+    foreign: Option<u64>,
+    /// Whether the checkpoint that the run goes on from remembers the file.
+    remembered: bool,
 }
 
 impl Remembered {
@@ -138,9 +150,27 @@ impl Remembered {
     }
 }
 
+/// The file itself, whichever way its path is spelled and whether or not it is there yet.
+fn resolved(path: &std::path::Path) -> PathBuf {
+    let in_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| {
+        // Its folder is not there yet.
+        let mut plain = PathBuf::new();
+        for part in std::path::absolute(path).unwrap_or_else(|_| path.into()).components() {
+            match part {
+                std::path::Component::ParentDir => {
+                    plain.pop();
+                }
+                part => plain.push(part),
+            }
+        }
+        plain
+    })
+}
+
 impl JsonlSink {
-    /// How many bytes of the file that was found are this sink's to keep, and whether the checkpoint remembers them.
-    fn keeps(&self, cx: &SinkContext, found: u64, head: &[u8]) -> Result<(u64, bool), ConnectorError> {
+    /// What of a file of `found` bytes that begins with `head` stays.
+    fn keeps(&self, cx: &SinkContext, found: u64, head: &[u8]) -> Result<Kept, ConnectorError> {
         let path = self.path.display();
         let unreadable = |e| {
             ConnectorError::fatal(format!("what the checkpoint remembers of `{path}` is not readable"), e)
@@ -160,17 +190,21 @@ impl JsonlSink {
                      another path"
                 )));
             }
-            return Ok((known.bytes, true));
+            return Ok(Kept { bytes: known.bytes, foreign: known.foreign, remembered: true });
         }
         // A run that begins from nothing starts over what an earlier one of this sink wrote, and nothing else.
-        let earlier = Remembered::of(&cx.former, &self.target).map_err(unreadable)?;
-        let own =
-            earlier.is_some_and(|e| e.head.is_some() && e.bytes > 0 && found >= e.bytes && e.is_of(head));
-        match self.existing {
-            _ if found == 0 || own => Ok((0, false)),
-            Existing::Replace => Ok((0, false)),
-            Existing::Append => Ok((found, false)),
-            Existing::Fail => Err(ConnectorError::Fatal(format!(
+        let earlier = Remembered::of(&cx.former, &self.target)
+            .map_err(unreadable)?
+            .filter(|e| e.head.is_some() && e.bytes > 0 && found >= e.bytes && e.is_of(head));
+        let from = |bytes| Ok(Kept { bytes, foreign: Some(bytes), remembered: false });
+        match (self.existing, earlier) {
+            _ if found == 0 => from(0),
+            (Existing::Replace, _) => from(0),
+            (_, Some(Remembered { foreign: Some(foreign), .. })) => from(foreign),
+            // An older version may have appended to a file that was there, and does not say how long that was.
+            (Existing::Append, _) => from(found),
+            (Existing::Fail, Some(_)) => from(0),
+            (Existing::Fail, None) => Err(ConnectorError::Fatal(format!(
                 "`{path}` is there already ({found} bytes), and sink `{}` does not remember having written it: set `existing: append` \
                  to write behind it, `existing: replace` to remove what it holds, or name another path",
                 cx.name
@@ -183,6 +217,10 @@ impl JsonlSink {
 impl Sink for JsonlSink {
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
+    }
+
+    fn exclusive(&self) -> Option<(&'static str, String)> {
+        Some(("path", resolved(&self.path).display().to_string()))
     }
 
     async fn open(&self, cx: SinkContext) -> Result<Box<dyn SinkWriter>, ConnectorError> {
@@ -218,7 +256,7 @@ impl Sink for JsonlSink {
         if found > 0 {
             (&file).take(HEAD_MAX as u64).read_to_end(&mut head).map_err(fail)?;
         }
-        let (mut bytes, remembered) = self.keeps(&cx, found, &head)?;
+        let Kept { mut bytes, foreign, remembered } = self.keeps(&cx, found, &head)?;
         // Lines behind the checkpoint that nothing will write again stay; a torn last line goes.
         if remembered && !cx.replayable && cx.resumed {
             bytes = whole_lines(&path, bytes, found).map_err(fail)?;
@@ -230,6 +268,7 @@ impl Sink for JsonlSink {
             path,
             target: self.target.clone(),
             bytes,
+            foreign,
             head,
             cut: false,
             lines: Vec::new(),
@@ -273,6 +312,8 @@ struct Writer {
     target: String,
     /// Bytes of the file that are this run's, the checkpoint's, or were there before and stay.
     bytes: u64,
+    /// How many of them were there before this sink.
+    foreign: Option<u64>,
     /// The first of them.
     head: Vec<u8>,
     /// What is not has been cut off: with the first writing, when all sinks are open and the run has begun.
@@ -317,7 +358,7 @@ impl SinkWriter for Writer {
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
         synced.map_err(std::io::Error::other).and_then(|r| r).map_err(fail)?;
         let (path, head) = (Some(self.target.clone()), Some(xxh3_64(&self.head)));
-        Ok(json!(Remembered { bytes: self.bytes, path, head }))
+        Ok(json!(Remembered { bytes: self.bytes, path, head, foreign: self.foreign }))
     }
 
     async fn close(&mut self) -> Result<(), ConnectorError> {
@@ -409,6 +450,32 @@ mod tests {
         // Checkpoints of older versions remember the length only.
         let (old, _) = over(&replaced, Existing::Fail, 3, Some(json!({"bytes": 0})), None).await.unwrap();
         assert_eq!(old, replaced);
+    }
+
+    /// Given a file that was there before a job with `existing: append` wrote behind it, when the job has ended and is run again
+    /// from nothing, then its own lines are written again and those before them are as they were.
+    #[tokio::test]
+    async fn a_run_from_nothing_starts_over_its_own_lines_and_keeps_those_before() {
+        let foreign = "a line of the user's\n".repeat(3);
+        let (first, memory) = over(&foreign, Existing::Append, 0, None, None).await.unwrap();
+        for existing in [Existing::Append, Existing::Fail] {
+            let (again, memory) = over(&first, existing, 0, None, Some(memory.clone())).await.unwrap();
+            assert_eq!(again, first);
+            let (third, _) = over(&again, existing, 0, None, Some(memory)).await.unwrap();
+            assert_eq!(third, first);
+        }
+        // Also where a restart from a checkpoint lies between.
+        let (more, memory) = over(&first, Existing::Append, 3, Some(memory), None).await.unwrap();
+        assert!(more.starts_with(&first) && more.len() > first.len());
+        let (again, memory) = over(&more, Existing::Append, 0, None, Some(memory)).await.unwrap();
+        assert_eq!(again, first);
+        // `replace` removes them; a memory of an older version does not say what was there, so nothing is removed.
+        let (replaced, _) = over(&first, Existing::Replace, 0, None, Some(memory.clone())).await.unwrap();
+        assert_eq!(replaced.lines().count(), 2);
+        let mut older = memory;
+        older.as_object_mut().unwrap().remove("foreign");
+        let (kept, _) = over(&first, Existing::Append, 0, None, Some(older)).await.unwrap();
+        assert_eq!(kept, first.clone() + &replaced);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FromMember, ToMember};
 use crate::commands::run::{HowArgs, ShowProgress, run_plan, runtime};
+use crate::stop_requests::StopRequests;
 
 /// Runs as one of several processes.
 pub fn member(plan: Plan, mut options: RunOptions, how: &HowArgs) -> anyhow::Result<ExitCode> {
@@ -82,22 +83,14 @@ fn report(launcher: &mut UnixStream, message: &FromMember) -> anyhow::Result<()>
 fn watch_signals(runtime: &tokio::runtime::Runtime, stop: CancellationToken) -> anyhow::Result<()> {
     // Signals are to be caught before the launcher hears of this process.
     let _context = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut requests = StopRequests::watch_terminate().context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    runtime.spawn(async move { while interrupt.recv().await.is_some() {} });
     runtime.spawn(async move {
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {
-                    if stopping {
-                        std::process::exit(130);
-                    }
-                    stopping = true;
-                    stop.cancel();
-                }
-                _ = interrupt.recv() => {}
-            }
-        }
+        requests.next().await;
+        stop.cancel();
+        requests.next().await;
+        std::process::exit(130);
     });
     Ok(())
 }

@@ -17,6 +17,8 @@ use tidemill_connectors::backfill::{History, Meter};
 use tidemill_engine::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
+use crate::stop_requests::StopRequests;
+
 mod files;
 mod topics;
 mod venues;
@@ -177,21 +179,13 @@ async fn bring(chosen: Chosen, base: &Path) -> anyhow::Result<ExitCode> {
 
 /// Cancels `stop` at Ctrl-C or SIGTERM; the second time, exits at once, which loses only the current range.
 async fn stop_on_signal(stop: CancellationToken) {
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        if stop.is_cancelled() {
-            eprintln!("stopped within a range: it will be brought in anew");
-            std::process::exit(130);
-        }
-        tracing::info!("stopping after the current range (once more: stop at once)");
-        stop.cancel();
-    }
+    let Ok(mut requests) = StopRequests::watch() else { return };
+    requests.next().await;
+    tracing::info!("stopping after the current range (once more: stop at once)");
+    stop.cancel();
+    requests.next().await;
+    eprintln!("stopped within a range: it will be brought in again");
+    std::process::exit(130);
 }
 
 /// A line for a piece that has ended, where something is to be said.

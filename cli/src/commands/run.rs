@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{GraphArgs, load_or_explain};
 use crate::cluster;
 use crate::progress::Progress;
+use crate::stop_requests::StopRequests;
 
 /// Exit code where the graph or the command line is wrong, as clap's.
 const WRONG_USAGE: u8 = 2;
@@ -210,23 +211,13 @@ pub fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Cancels `stop` at Ctrl-C or SIGTERM; the second time, exits at once.
 pub async fn stop_on_signal(stop: CancellationToken) {
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        return;
-    };
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        if stopping {
-            eprintln!("stopped without a last checkpoint");
-            std::process::exit(130);
-        }
-        stopping = true;
-        tracing::info!("stopping: a last checkpoint is taken (once more: stop at once)");
-        stop.cancel();
-    }
+    let Ok(mut requests) = StopRequests::watch() else { return };
+    requests.next().await;
+    tracing::info!("stopping: a last checkpoint is taken (once more: stop at once)");
+    stop.cancel();
+    requests.next().await;
+    eprintln!("stopped without a last checkpoint");
+    std::process::exit(130);
 }
 
 #[cfg(test)]

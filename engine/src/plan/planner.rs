@@ -10,7 +10,7 @@ use super::graph::{self, Graph};
 use super::order::{self, Placed};
 use super::{Body, Edge, Exchange, Node, Plan, Port, options};
 use crate::clock::Clock;
-use crate::component::{Distribution, OperatorPlan, PlanContext, Problems, SourcePlan, StreamInfo};
+use crate::component::{Distribution, OperatorPlan, PlanContext, Problems, SinkPlan, SourcePlan, StreamInfo};
 use crate::dead_letter;
 use crate::problem::Problem;
 use crate::registry::{Entry, PlanFn, Registry, Role};
@@ -218,6 +218,9 @@ impl<'a> Planner<'a> {
                 let planned = plan(node.with.clone(), &first.info, &self.context(node));
                 match planned.and_then(|plan| Ok((order::shards(&plan.placement, &first.info)?, plan))) {
                     Ok((exchange, plan)) => {
+                        if let Some(problem) = self.place_taken(node, &plan) {
+                            return self.report(node, vec![problem]);
+                        }
                         let edges = inputs.iter().map(|input| input.edge(exchange.clone())).collect();
                         let placed = if inputs.len() == 1 { first.placed.clone() } else { Placed::NOWHERE };
                         self.add(i, edges, first.info.schema.clone(), placed, Body::Sink { plan });
@@ -227,6 +230,19 @@ impl<'a> Planner<'a> {
             }
             _ => self.check_fields(i, Some(entry)),
         }
+    }
+
+    /// Two sinks that would write one file: each would take the other's rows for its own.
+    fn place_taken(&self, node: &NodeSpec, plan: &SinkPlan) -> Option<Problem> {
+        let (field, place) = plan.sink.exclusive()?;
+        let other = self.nodes.iter().find(|other| match &other.body {
+            Body::Sink { plan } => {
+                other.kind == node.kind && plan.sink.exclusive().is_some_and(|(_, theirs)| theirs == place)
+            }
+            _ => false,
+        })?;
+        let problem = Problem::new(field, format!("sink `{}` writes `{place}`, too", other.name));
+        Some(problem.hint("give each sink a place of its own; `union` merges streams before a sink"))
     }
 
     fn count_inputs(&mut self, node: &NodeSpec, entry: &Entry, count: usize) -> bool {
