@@ -354,7 +354,7 @@ impl CheckpointStore {
         let ids = self.ids().await?;
         let mut named = std::collections::BTreeSet::new();
         let mut starts = std::collections::BTreeSet::new();
-        let (mut cut, mut whole) = (ids.len(), 0);
+        let (mut cut, mut whole, mut oldest_content) = (ids.len(), 0, u64::MAX);
         // Only whole ones count: what a run could begin from.
         while cut > 0 && whole < self.keep {
             cut -= 1;
@@ -362,6 +362,7 @@ impl CheckpointStore {
                 Ok(None) | Err(CheckpointError::Damaged { .. }) => {}
                 Ok(Some(manifest)) => {
                     whole += 1;
+                    oldest_content = oldest_content.min(manifest.content);
                     starts.insert(manifest.start);
                     starts.extend(manifest.follows.iter().copied());
                     named.extend(manifest.state.into_values().flatten().map(|f| f.path));
@@ -375,9 +376,10 @@ impl CheckpointStore {
         for id in &ids[..cut] {
             let _ = self.location.store.delete(&self.manifest_path(*id)).await;
         }
-        for (start, path) in decisions {
-            if !starts.contains(&start) {
-                let _ = self.location.store.delete(&path).await;
+        for decision in decisions {
+            let known = decision.epoch.is_some_and(|epoch| epoch <= oldest_content);
+            if known || !starts.contains(&decision.start) {
+                let _ = self.location.store.delete(&decision.path).await;
             }
         }
         let oldest = ids.get(cut).copied().unwrap_or_default();
