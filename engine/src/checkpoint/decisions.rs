@@ -2,10 +2,11 @@
 //!
 //! A partition that joins a running job, or that was passed as idle and comes back, is judged against a watermark that wall-clock
 //! time had a part in. A replay must judge it the same, so the watermark is written first: a *floor*. Under the job's folder lie
-//! `decisions/<start>/<process>-<n>.json`, created only if absent, where `start` identifies the start of the job that decided. The next
-//! start reads what the starts it follows have written; decisions of a start that no manifest follows are never read.
+//! `decisions/<start>/<epoch>-<process>-<n>.json`, created only if absent, where `start` identifies the start of the job that decided,
+//! and checkpoint `epoch` is the first that knows of the decision. The next start reads what the starts it follows have written;
+//! decisions of a start that no manifest follows are never read, and those that all kept checkpoints know are removed.
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct Decision {
     pub floor: Floor,
 }
 
+/// Files that are read at once.
+const FILES_AT_ONCE: usize = 16;
+
 fn folder(start: u64) -> String {
     format!("decisions/{start:016x}")
 }
@@ -85,11 +89,11 @@ impl CheckpointStore {
     pub async fn decisions(&self, start: u64) -> Result<Vec<Decision>, CheckpointError> {
         let prefix = self.at(&folder(start));
         let found: Result<Vec<_>, _> = self.location.store.list(Some(&prefix)).try_collect().await;
-        let mut all = Vec::new();
-        for object in found.map_err(|e| self.failed("list decisions about partitions", &e))? {
-            all.extend(self.read_decisions(&object.location).await?);
-        }
-        Ok(all)
+        let found = found.map_err(|e| self.failed("list decisions about partitions", &e))?;
+        let reads = found.into_iter().map(async |object| self.read_decisions(&object.location).await);
+        let all: Vec<Vec<Decision>> =
+            futures::stream::iter(reads).buffered(FILES_AT_ONCE).try_collect().await?;
+        Ok(all.concat())
     }
 
     async fn read_decisions(&self, path: &Path) -> Result<Vec<Decision>, CheckpointError> {
@@ -99,17 +103,30 @@ impl CheckpointStore {
         serde_json::from_slice(&bytes).map_err(|e| self.damaged(path.to_string(), e))
     }
 
-    /// The stored decisions, with the start that wrote each. To be listed before the manifests that may follow them.
-    pub(super) async fn decision_files(&self) -> Result<Vec<(u64, Path)>, CheckpointError> {
+    /// The stored decisions. To be listed before the manifests that may follow them.
+    pub(super) async fn decision_files(&self) -> Result<Vec<DecisionFile>, CheckpointError> {
         let prefix = self.at("decisions");
         let found: Result<Vec<_>, _> = self.location.store.list(Some(&prefix)).try_collect().await;
         let found = found.map_err(|e| self.failed("list decisions about partitions", &e))?;
-        let start = |path: &Path| {
-            let mut parts = path.parts().collect::<Vec<_>>().into_iter().rev();
-            u64::from_str_radix(parts.nth(1)?.as_ref(), 16).ok()
+        let file = |path: Path| {
+            let parts: Vec<_> = path.parts().collect();
+            let start = u64::from_str_radix(parts.iter().rev().nth(1)?.as_ref(), 16).ok()?;
+            let mut name = parts.last()?.as_ref().split('-');
+            let epoch = name.next().filter(|_| name.count() == 2).and_then(|epoch| epoch.parse().ok());
+            Some(DecisionFile { start, epoch, path })
         };
-        Ok(found.into_iter().filter_map(|o| Some((start(&o.location)?, o.location))).collect())
+        Ok(found.into_iter().filter_map(|object| file(object.location)).collect())
     }
+}
+
+/// A file of decisions.
+pub(super) struct DecisionFile {
+    /// The start that decided.
+    pub start: u64,
+    /// The first checkpoint that knows of it; `None` where it is of an earlier start or version.
+    pub epoch: Option<u64>,
+    /// Where it is.
+    pub path: Path,
 }
 
 #[cfg(test)]

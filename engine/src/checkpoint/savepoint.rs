@@ -46,10 +46,12 @@ impl std::fmt::Display for SavepointName {
 }
 
 /// What the savepoints of a job keep from being removed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pinned {
     /// State files.
     pub files: BTreeSet<String>,
+    /// The oldest content of a savepoint: decisions before it are known to all of them.
+    pub oldest_content: u64,
     /// Starts whose decisions are needed.
     pub starts: BTreeSet<u64>,
     /// Names with their run, id and the starts that are remembered for them.
@@ -158,10 +160,12 @@ impl CheckpointStore {
 
     /// What savepoints keep. A savepoint that cannot be read keeps everything: the error.
     pub(super) async fn pinned(&self) -> Result<Pinned, CheckpointError> {
-        let mut pinned = Pinned::default();
+        let (files, starts, names) = Default::default();
+        let mut pinned = Pinned { files, starts, names, oldest_content: u64::MAX };
         for (name, manifest) in self.savepoints().await? {
             let remembered = self.remembered(&name).await?;
             pinned.files.extend(manifest.state.into_values().flatten().map(|file| file.path));
+            pinned.oldest_content = pinned.oldest_content.min(manifest.content);
             pinned.starts.insert(manifest.start);
             pinned.starts.extend(manifest.follows);
             pinned.starts.extend(&remembered);

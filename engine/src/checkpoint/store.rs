@@ -376,7 +376,7 @@ impl CheckpointStore {
         let mut pinned = self.pinned().await?;
         let mut named = std::mem::take(&mut pinned.files);
         let mut starts = std::collections::BTreeSet::new();
-        let (mut cut, mut whole) = (ids.len(), 0);
+        let (mut cut, mut whole, mut oldest_content) = (ids.len(), 0, u64::MAX);
         // Only whole ones count: what a run could begin from.
         while cut > 0 && whole < self.keep {
             cut -= 1;
@@ -384,6 +384,7 @@ impl CheckpointStore {
                 Ok(None) | Err(CheckpointError::Damaged { .. }) => {}
                 Ok(Some(manifest)) => {
                     whole += 1;
+                    oldest_content = oldest_content.min(manifest.content);
                     starts.insert(manifest.start);
                     starts.extend(manifest.follows.iter().copied());
                     named.extend(manifest.state.into_values().flatten().map(|f| f.path));
@@ -404,9 +405,12 @@ impl CheckpointStore {
             }
             let _ = self.location.store.delete(&self.manifest_path(*id)).await;
         }
-        for (start, path) in decisions {
-            if !starts.contains(&start) && !pinned.starts.contains(&start) {
-                let _ = self.location.store.delete(&path).await;
+        let oldest_content = oldest_content.min(pinned.oldest_content);
+        for decision in decisions {
+            let known = decision.epoch.is_some_and(|epoch| epoch <= oldest_content);
+            let needed = starts.contains(&decision.start) || pinned.starts.contains(&decision.start);
+            if known || !needed {
+                let _ = self.location.store.delete(&decision.path).await;
             }
         }
         let oldest = ids.get(cut).copied().unwrap_or_default();

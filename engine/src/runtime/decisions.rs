@@ -71,7 +71,8 @@ pub fn load(shared: &Arc<Shared>) {
             }
         }
         // They are this start's from now on: the next one need not follow further back.
-        if let Err(error) = put(&shared, &all).await {
+        let process = process(&shared);
+        if let Err(error) = put(&shared, &format!("{process}-followed"), &all).await {
             return failed(&shared, &error);
         }
         let mut known = Known { floors: BTreeMap::new(), horizon: shared.opening.horizon() };
@@ -82,8 +83,9 @@ pub fn load(shared: &Arc<Shared>) {
     });
 }
 
-/// Makes a decision durable, then calls `done`. Where the job has no checkpoints it takes effect at once.
-pub fn write(shared: &Arc<Shared>, decision: Decision, done: impl FnOnce() + Send + 'static) {
+/// Makes a decision durable, then calls `done`; checkpoint `epoch` is the first to know of it. Where the job has no checkpoints it
+/// takes effect at once.
+pub fn write(shared: &Arc<Shared>, epoch: u64, decision: Decision, done: impl FnOnce() + Send + 'static) {
     if shared.store.is_none() {
         return done();
     }
@@ -91,7 +93,9 @@ pub fn write(shared: &Arc<Shared>, decision: Decision, done: impl FnOnce() + Sen
     let tokio = shared.tokio.clone();
     tokio.spawn(async move {
         crate::fault::point("before-decision");
-        match put(&shared, &[decision]).await {
+        let n = shared.decisions.files.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{epoch:020}-{}-{n}", process(&shared));
+        match put(&shared, &name, &[decision]).await {
             Ok(()) => {
                 crate::fault::point("after-decision");
                 done();
@@ -101,13 +105,15 @@ pub fn write(shared: &Arc<Shared>, decision: Decision, done: impl FnOnce() + Sen
     });
 }
 
-async fn put(shared: &Shared, decisions: &[Decision]) -> Result<(), CheckpointError> {
+fn process(shared: &Shared) -> usize {
+    shared.options.cluster.as_ref().map_or(0, |c| c.process)
+}
+
+async fn put(shared: &Shared, name: &str, decisions: &[Decision]) -> Result<(), CheckpointError> {
     let (Some(store), false) = (&shared.store, decisions.is_empty()) else { return Ok(()) };
-    let process = shared.options.cluster.as_ref().map_or(0, |c| c.process);
-    let name = format!("{process}-{}", shared.decisions.files.fetch_add(1, Ordering::Relaxed));
     let mut attempt = 0;
     loop {
-        match store.put_decisions(shared.start.start, &name, decisions).await {
+        match store.put_decisions(shared.start.start, name, decisions).await {
             Err(error) if again(shared, &mut attempt, &error).await => {}
             outcome => return outcome,
         }

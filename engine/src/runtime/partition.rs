@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use tokio::sync::mpsc;
 
+use crate::checkpoint::decisions::Floor;
 use crate::clock::Stopwatch;
 use crate::runtime::floors::Floors;
 use crate::runtime::intake::Intake;
@@ -38,8 +39,8 @@ pub struct Partition {
     pub changed: Option<u64>,
     /// Read again from its position, it gives the same rows.
     pub replays: bool,
-    /// A decision about it is being written.
-    pub waiting: bool,
+    /// A decision about it that is being written: its rows wait.
+    pub deciding: Option<Floor>,
     /// There is no more.
     pub ended: bool,
     /// It has been silent for so long that it holds nobody back.

@@ -321,7 +321,9 @@ impl SourceRun {
         let mut positions = BTreeMap::new();
         for p in &self.partitions {
             ack.partitions.push((p.id, p.position.to_string(), p.max_ts));
-            ack.floors.push((p.id, p.next_seq, p.floors.list()));
+            // Also one that is still being written: a run that goes on from here decides the same.
+            let floors = p.floors.list().into_iter().chain(p.deciding).collect();
+            ack.floors.push((p.id, p.next_seq, floors));
             ack.out_of_orderness.push((p.id, p.intake(&self.intake).out_of_orderness_ns()));
             positions.insert(p.id, p.position.clone());
         }

@@ -123,7 +123,7 @@ proptest! {
                 let known = store.starts_since(&name.parse().unwrap()).await.unwrap();
                 let kept: BTreeSet<u64> = store.manifests().await.unwrap().iter().map(|m| m.start).collect();
                 let needed: BTreeSet<u64> = known.union(&kept).copied().chain([savepoint.start]).collect();
-                let there: BTreeSet<u64> = store.decision_files().await.unwrap().into_iter().map(|(s, _)| s).collect();
+                let there: BTreeSet<u64> = store.decision_files().await.unwrap().into_iter().map(|d| d.start).collect();
                 for s in savepoint.start..=start {
                     let committed = needed.contains(&s);
                     assert!(!committed || s == 1 || there.contains(&s), "{s} of {needed:?}: {there:?}");

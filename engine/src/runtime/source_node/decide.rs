@@ -61,7 +61,7 @@ impl SourceRun {
         for p in &mut self.partitions {
             let Some(former) = &p.former else { continue };
             let watermark = former.watermark(p.max_ts);
-            let decided = !p.waiting && p.floors.is_empty();
+            let decided = p.deciding.is_none() && p.floors.is_empty();
             if p.ended || !decided || horizon.is_some_and(|written| watermark < written) {
                 continue;
             }
@@ -152,7 +152,7 @@ impl SourceRun {
             former,
             changed: None,
             replays,
-            waiting: false,
+            deciding: None,
             ended: false,
             idle: false,
             quiet: self.local.shared.clock.start(),
@@ -169,7 +169,7 @@ impl SourceRun {
     /// Writes a decision; the partition's rows wait for it. It holds the watermark where it will begin.
     fn decide(&mut self, i: usize, floor: Floor) {
         let p = &mut self.partitions[i];
-        p.waiting = true;
+        p.deciding = Some(floor);
         if let Some(ts) = floor.rule.ts() {
             p.idle = false;
             // Rows before the floor that still wait keep their own times.
@@ -181,7 +181,7 @@ impl SourceRun {
         tracing::debug!(source = self.name, partition = p.id, ?floor, "deciding");
         let decision = Decision { source: self.name.clone(), partition: p.id, floor };
         let (id, done, wake) = (p.id, self.decided.0.clone(), self.wake.clone());
-        decisions::write(&self.local.shared, decision, move || {
+        decisions::write(&self.local.shared, self.epoch, decision, move || {
             let _ = done.send((id, floor));
             wake();
         });
@@ -191,7 +191,7 @@ impl SourceRun {
     pub(super) fn take_decided(&mut self) {
         while let Ok((id, floor)) = self.decided.1.try_recv() {
             let Some(p) = self.partitions.iter_mut().find(|p| p.id == id) else { continue };
-            p.waiting = false;
+            p.deciding = None;
             p.floors.add(floor);
             p.idle = floor.rule == Rule::Idle;
         }
@@ -204,7 +204,7 @@ impl SourceRun {
     ) -> Option<Result<Chunk, tokio::sync::mpsc::error::TryRecvError>> {
         let committed = self.local.committed.get();
         let p = &mut self.partitions[i];
-        if p.waiting || p.changed.is_some_and(|id| committed < id) {
+        if p.deciding.is_some() || p.changed.is_some_and(|id| committed < id) {
             return None;
         }
         p.changed = None;
@@ -234,7 +234,7 @@ impl SourceRun {
             for i in 0..self.partitions.len() {
                 let p = &self.partitions[i];
                 let silent = p.stash.is_none() && p.queue.is_empty() && p.quiet.elapsed() >= timeout;
-                if p.ended || p.idle || p.waiting || p.changed.is_some() || !silent {
+                if p.ended || p.idle || p.deciding.is_some() || p.changed.is_some() || !silent {
                     continue;
                 }
                 // It was idle at this place before.

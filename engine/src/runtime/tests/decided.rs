@@ -139,6 +139,7 @@ struct World {
     /// Partitions that the graph is planned for: with one, in order, operators have its rows as they come.
     planned: usize,
     workers: usize,
+    keep: usize,
     stop: RefCell<CancellationToken>,
 }
 
@@ -153,6 +154,7 @@ impl World {
             idle,
             planned: 2,
             workers,
+            keep: 100_000,
             stop: RefCell::default(),
         }
     }
@@ -184,7 +186,7 @@ impl World {
             checkpoints: Some(CheckpointOptions {
                 url: "checkpoints".into(),
                 base: self.folder.path().into(),
-                keep: 100_000,
+                keep: self.keep,
                 from: StartFrom::Latest,
                 changes: Default::default(),
             }),
@@ -507,6 +509,44 @@ fn a_changed_bound_of_disorder_neither_loses_nor_doubles_rows() {
         let expected: Vec<Row> = expected.take(seen.len()).collect();
         assert_eq!(seen, expected, "{first} then {then}, killed: {killed}");
     }
+}
+
+/// Given a partition that falls silent and comes back again and again, then decisions that all kept checkpoints know are not kept, and
+/// those that are left are enough to go on with after a kill.
+#[test]
+fn decisions_are_kept_as_long_as_checkpoints_need_them() {
+    let every = Duration::from_millis(2);
+    let world = World { keep: 3, ..World::new(2, 0, Some("1ms"), 2) };
+    let mut job = world.start(every, 7);
+    let mut key = 0;
+    for _ in 0..4 {
+        for _ in 0..15 {
+            key += 2;
+            world.append(0, &[(1000 * key, key)]);
+            world.append(1, &[(1000 * key - 500, key + 1)]);
+            world.until("rows", |t| t.rows.len() as i64 >= key);
+        }
+        let files = || {
+            let folder = world.folder.path().join("checkpoints/law/decisions");
+            let starts =
+                std::fs::read_dir(folder).unwrap().flat_map(|s| std::fs::read_dir(s.unwrap().path()));
+            starts.flatten().map(|file| file.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+        };
+        // Both partitions are decided about in each of the 15 turns.
+        let number = |name: &String| name.strip_suffix(".json")?.rsplit('-').next()?.parse::<u64>().ok();
+        world.until("checkpoints", |_| files().iter().filter(|name| number(name).is_some()).count() < 15);
+        world.kill(job);
+        job = world.start(every, 7);
+        world.until("rows after the kill", |t| t.rows.len() as i64 >= key);
+    }
+    key += 2;
+    world.append(0, &[(1000 * key, key)]);
+    world.append(1, &[(1000 * key, key + 1)]);
+    world.until("the last rows", |t| t.rows.len() as i64 >= key);
+    world.stop(job);
+    let mut keys: Vec<i64> = world.seen().iter().map(|(_, key)| *key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, (2..key + 2).collect::<Vec<_>>());
 }
 
 /// Given a source that never has a row and is let go as idle, when others go on, then it goes with them for as long as they do.
