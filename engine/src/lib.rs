@@ -23,8 +23,10 @@ pub mod row;
 pub mod runtime;
 pub mod schema;
 pub mod sink;
+pub mod size;
 pub mod source;
 pub mod spec;
+pub mod state_memory;
 pub mod storage;
 pub mod testing;
 

@@ -267,7 +267,7 @@ fn resumed(plan: &OperatorPlan, inputs: &[RecordBatch], rng: &mut Rng) -> Vec<St
     first.operator.state().unwrap().begin();
     let budget = rng.pick(&[1, 50, 100_000]);
     let mut rest = steps[cut..].iter();
-    while let Some(more) = first.operator.state().unwrap().next(budget) {
+    while let Some(more) = first.operator.state().unwrap().next(budget).unwrap() {
         groups.extend(more);
         if let Some(step) = rest.next() {
             first.step(step);
@@ -315,7 +315,7 @@ fn rescaled(plan: &OperatorPlan, inputs: &[RecordBatch], rng: &mut Rng) -> Vec<S
         let mine = part(plan, inputs, (i64::MIN, cut), (index, 2));
         schedule(plan, &mine, cut, rng).iter().for_each(|step| run.step(step));
         run.operator.state().unwrap().begin();
-        while let Some(more) = run.operator.state().unwrap().next(1000) {
+        while let Some(more) = run.operator.state().unwrap().next(1000).unwrap() {
             groups.extend(more);
         }
         sent.extend(run.rows);

@@ -35,7 +35,7 @@ impl Operator for RunningSum {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         for batch in inputs.iter().flatten() {
             let values = batch.column(4).as_primitive::<Int64Type>().values().clone();
-            let (slots, sums) = self.0.rows(batch);
+            let (slots, sums) = self.0.rows(batch)?;
             let column: Int64Array = slots
                 .iter()
                 .zip(values.iter())
