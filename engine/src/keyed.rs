@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::keys::{KeyReader, Keys};
+use crate::keys::{GROUPS, KeyReader, Keys};
 use crate::operator::{Groups, OperatorError, Spilled, State};
 use crate::state_memory::StatePart;
 
@@ -150,7 +150,7 @@ impl<C: SlotStore> KeyedState<C> {
         }
         if self.snapshot.is_some() {
             let slots = std::mem::take(&mut self.slots);
-            self.touch(&slots);
+            self.save(&slots);
             self.slots = slots;
         }
         Ok(())
@@ -158,6 +158,12 @@ impl<C: SlotStore> KeyedState<C> {
 
     /// Must be called before states are changed outside of [`rows`](Self::rows) (as time passes).
     pub fn touch(&mut self, slots: &[u32]) {
+        slots.iter().for_each(|slot| self.keys.mark(*slot));
+        self.save(slots);
+    }
+
+    /// Keeps what a snapshot under way needs.
+    fn save(&mut self, slots: &[u32]) {
         let Some(snapshot) = &mut self.snapshot else { return };
         for slot in slots {
             snapshot.save(&self.keys, &self.store, *slot);
@@ -253,8 +259,23 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], OperatorError> {
 }
 
 impl<C: SlotStore> State for KeyedState<C> {
+    fn snapshots(&self) -> u32 {
+        self.epoch
+    }
+
+    fn begin_changed(&mut self, since: u32) -> bool {
+        // What has changed up to now; marks are numbered by the snapshots before, and one more.
+        let changed = (0..GROUPS).map(|group| self.keys.changed(group) > since).collect();
+        self.begin();
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.only(changed);
+        }
+        true
+    }
+
     fn begin(&mut self) {
         self.epoch += 1;
+        self.keys.mark_with(self.epoch + 1);
         let frozen = self.memory.as_mut().and_then(|memory| memory.cold.as_mut()).map(|cold| {
             cold.bury(&mut self.keys, &[]);
             cold.freeze(self.store.horizon())
@@ -268,7 +289,7 @@ impl<C: SlotStore> State for KeyedState<C> {
         while size < budget {
             let Some(group) = self.snapshot.as_mut().and_then(Snapshot::group) else { break };
             let bytes = self.encode_group(group)?;
-            if !bytes.is_empty() {
+            if !bytes.is_empty() || self.snapshot.as_ref().is_some_and(Snapshot::is_partial) {
                 size += bytes.len();
                 groups.push((group, bytes));
             }
@@ -306,6 +327,7 @@ impl<C: SlotStore> State for KeyedState<C> {
         if let Some(cold) = self.memory.as_mut().and_then(|memory| memory.cold.as_mut()) {
             cold.restored(&mut self.keys, group, &rest)?;
         }
+        self.keys.unmark(group);
         Ok(())
     }
 

@@ -217,6 +217,9 @@ pub struct Keys {
     /// Slots whose key has been forgotten.
     forgotten: usize,
     reuse: Option<Reuse>,
+    /// By group: the stamp of the last change of one of its keys.
+    changed: Vec<u32>,
+    stamp: u32,
 }
 
 /// Slots that go to other keys.
@@ -249,6 +252,8 @@ impl Keys {
             ended: Vec::new(),
             forgotten: 0,
             reuse: None,
+            changed: vec![0; GROUPS as usize],
+            stamp: 1,
         }
     }
 
@@ -265,6 +270,8 @@ impl Keys {
             ended: Vec::new(),
             forgotten: 0,
             reuse: None,
+            changed: vec![0; GROUPS as usize],
+            stamp: 1,
         }
     }
 
@@ -296,6 +303,7 @@ impl Keys {
     /// Lets the key of a live slot go, in `epoch`: the key's next row gets another slot.
     pub(crate) fn forget(&mut self, slot: u32, epoch: u32) {
         let h = hash(self.key(slot));
+        self.changed[(h >> 54) as usize] = self.stamp;
         if let Ok(entry) = self.table.find_entry(h, |other| *other == slot) {
             entry.remove();
         }
@@ -330,6 +338,7 @@ impl Keys {
     /// The slot of an encoded key, made where it is new.
     pub fn slot(&mut self, key: &[u8]) -> u32 {
         let h = hash(key);
+        self.changed[(h >> 54) as usize] = self.stamp;
         if let Some(slot) = self.table.find(h, |slot| key_bytes(&self.bytes, &self.starts, *slot) == key) {
             return *slot;
         }
@@ -359,6 +368,32 @@ impl Keys {
         let (bytes, starts) = (&self.bytes, &self.starts);
         self.table.insert_unique(h, slot, |slot| hash(key_bytes(bytes, starts, *slot)));
         slot
+    }
+
+    /// Changes are marked with this number from now on.
+    pub(crate) fn mark_with(&mut self, stamp: u32) {
+        self.stamp = stamp;
+    }
+
+    /// Marks the group of a slot as changed.
+    pub(crate) fn mark(&mut self, slot: u32) {
+        self.changed[self.groups[slot as usize] as usize] = self.stamp;
+    }
+
+    /// Marks a group as it is in a checkpoint.
+    pub(crate) fn unmark(&mut self, group: u16) {
+        self.changed[group as usize] = 0;
+    }
+
+    /// With which number the last change of a group is marked; 0 where there has been none.
+    pub(crate) fn changed(&self, group: u16) -> u32 {
+        self.changed[group as usize]
+    }
+
+    /// Takes over the marks of other keys.
+    pub(crate) fn keep_marks(&mut self, of: &Self) {
+        self.changed.clone_from(&of.changed);
+        self.stamp = of.stamp;
     }
 
     /// The slot of an encoded key, if it has one.

@@ -39,6 +39,17 @@ pub trait Operator: Send {
 pub trait State {
     /// Fixes the instant of a snapshot: what `next` gives is the state as of now.
     fn begin(&mut self);
+    /// Like [`begin`](Self::begin), but `next` gives only groups that may have changed since snapshot number `since` began
+    /// (0: since the state was restored); a group that holds nothing any more comes with no bytes. `false`: it cannot
+    /// tell, and gives all groups.
+    fn begin_changed(&mut self, _since: u32) -> bool {
+        self.begin();
+        false
+    }
+    /// How many snapshots have begun: the number of the last one.
+    fn snapshots(&self) -> u32 {
+        0
+    }
     /// Encodes more groups, about `budget` bytes of them; `None` when all have been given. After an error the snapshot
     /// is void.
     fn next(&mut self, budget: usize) -> Result<Option<Groups>, OperatorError>;

@@ -96,6 +96,14 @@ impl State for Seen {
         self.0.begin();
     }
 
+    fn begin_changed(&mut self, since: u32) -> bool {
+        self.0.begin_changed(since)
+    }
+
+    fn snapshots(&self) -> u32 {
+        self.0.snapshots()
+    }
+
     fn next(&mut self, budget: usize) -> Result<Option<Groups>, OperatorError> {
         let mut groups = self.0.next(budget)?;
         groups.iter_mut().flatten().for_each(|(_, bytes)| bytes.insert(0, VERSION));

@@ -162,6 +162,7 @@ impl<C: SlotStore> ExpiringState<C> {
             states.reserve(live.len());
             states.decode(slot, &bytes)?;
         }
+        live.keep_marks(keys);
         (*keys, *store) = (live, states);
         Ok(())
     }
@@ -170,6 +171,14 @@ impl<C: SlotStore> ExpiringState<C> {
 impl<C: SlotStore> State for ExpiringState<C> {
     fn begin(&mut self) {
         self.state.begin();
+    }
+
+    fn begin_changed(&mut self, since: u32) -> bool {
+        self.state.begin_changed(since)
+    }
+
+    fn snapshots(&self) -> u32 {
+        self.state.snapshots()
     }
 
     fn next(&mut self, budget: usize) -> Result<Option<Groups>, OperatorError> {

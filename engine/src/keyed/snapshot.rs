@@ -22,6 +22,8 @@ pub(super) struct Snapshot {
     /// Saved states, each behind its length.
     bytes: Vec<u8>,
     frozen: Option<Frozen>,
+    /// The groups to encode, where not all are.
+    only: Option<Vec<bool>>,
 }
 
 /// The slot held no key when the snapshot began, or its state has been set aside.
@@ -36,7 +38,7 @@ impl Snapshot {
                 saved[slot] = GONE;
             }
         }
-        Self { epoch, slots: keys.len() as u32, next: 0, saved, bytes: Vec::new(), frozen }
+        Self { epoch, slots: keys.len() as u32, next: 0, saved, bytes: Vec::new(), frozen, only: None }
     }
 
     /// Bytes of saved states.
@@ -46,9 +48,28 @@ impl Snapshot {
 
     /// The group whose turn it is; the turn passes.
     pub(super) fn group(&mut self) -> Option<u16> {
-        let group = (self.next < GROUPS).then_some(self.next);
-        self.next += u16::from(group.is_some());
-        group
+        loop {
+            let group = (self.next < GROUPS).then_some(self.next)?;
+            self.next += 1;
+            if self.is_due(group) {
+                return Some(group);
+            }
+        }
+    }
+
+    /// Encodes no other groups than these.
+    pub(super) fn only(&mut self, groups: Vec<bool>) {
+        self.only = Some(groups);
+    }
+
+    /// Whether only some groups are encoded.
+    pub(super) fn is_partial(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// Whether a group is to be encoded.
+    fn is_due(&self, group: u16) -> bool {
+        self.only.as_ref().is_none_or(|only| only[group as usize])
     }
 
     /// Lets go of what it has set aside.
@@ -58,7 +79,11 @@ impl Snapshot {
 
     /// Keeps the state of a slot that is about to change.
     pub(super) fn save<C: SlotStore>(&mut self, keys: &Keys, store: &C, slot: u32) {
-        if slot >= self.slots || self.saved[slot as usize] != 0 || keys.group(slot) < self.next {
+        if slot >= self.slots || self.saved[slot as usize] != 0 {
+            return;
+        }
+        let group = keys.group(slot);
+        if group < self.next || !self.is_due(group) {
             return;
         }
         let at = self.bytes.len();
@@ -97,7 +122,10 @@ impl Snapshot {
             let due: Vec<u32> = part
                 .iter()
                 .copied()
-                .filter(|slot| self.holds(keys, *slot) && keys.group(*slot) >= self.next)
+                .filter(|slot| {
+                    let group = keys.group(*slot);
+                    self.holds(keys, *slot) && group >= self.next && self.is_due(group)
+                })
                 .collect();
             if let Some(frozen) = self.frozen.as_mut().filter(|_| !due.is_empty()) {
                 let table = frozen.beside(self.epoch)?.clone();
