@@ -17,7 +17,6 @@ use tidemill_engine::spec::Spec;
 use tokio_util::sync::CancellationToken;
 
 pub mod looping;
-pub mod wallets;
 pub mod weeks;
 
 /// `with:` of the five indicators that the comparisons use; the deviation and the mean are those of
@@ -33,7 +32,6 @@ pub fn registry() -> Registry {
     tidemill_operators::register(&mut registry);
     tidemill_sinks::register(&mut registry);
     registry.source::<looping::Looping>();
-    registry.source::<wallets::Wallets>();
     registry
 }
 
