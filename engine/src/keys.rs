@@ -205,15 +205,37 @@ pub struct Keys {
     reader: KeyReader,
     types: Vec<DataType>,
     table: HashTable<u32>,
+    /// Keys, each behind its length.
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Where a slot's key is in `bytes`.
+    starts: Vec<usize>,
     groups: Vec<u16>,
+    /// Not kept where slots are reused.
     by_group: Vec<Vec<u32>>,
     /// By slot, once a key has been forgotten: 0 for a live one, else one more than the epoch of its end.
     ended: Vec<u32>,
     /// Slots whose key has been forgotten.
     forgotten: usize,
+    reuse: Option<Reuse>,
+    /// By group: the stamp of the last change of one of its keys.
+    changed: Vec<u32>,
+    stamp: u32,
 }
+
+/// Slots that go to other keys.
+#[derive(Debug, Default)]
+struct Reuse {
+    free: Vec<u32>,
+    /// Slots given since they were last taken; whether another key had it before.
+    fresh: Vec<(u32, bool)>,
+    /// Bytes of keys that are no more.
+    garbage: usize,
+}
+
+/// Where the key of a free slot is.
+const FREE: usize = usize::MAX;
+/// Garbage that is kept whatever its share.
+const GARBAGE_MIN: usize = 64 << 10;
 
 impl Keys {
     /// Keys made of the columns at `columns` of `schema`.
@@ -224,11 +246,14 @@ impl Keys {
             types,
             table: HashTable::new(),
             bytes: Vec::new(),
-            ends: Vec::new(),
+            starts: Vec::new(),
             groups: Vec::new(),
             by_group: vec![Vec::new(); GROUPS as usize],
             ended: Vec::new(),
             forgotten: 0,
+            reuse: None,
+            changed: vec![0; GROUPS as usize],
+            stamp: 1,
         }
     }
 
@@ -239,22 +264,25 @@ impl Keys {
             types: self.types.clone(),
             table: HashTable::new(),
             bytes: Vec::new(),
-            ends: Vec::new(),
+            starts: Vec::new(),
             groups: Vec::new(),
             by_group: vec![Vec::new(); GROUPS as usize],
             ended: Vec::new(),
             forgotten: 0,
+            reuse: None,
+            changed: vec![0; GROUPS as usize],
+            stamp: 1,
         }
     }
 
     /// How many slots there are.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.starts.len()
     }
 
     /// How many keys there are: slots whose key has not been forgotten.
     pub fn live(&self) -> usize {
-        self.ends.len() - self.forgotten
+        self.starts.len() - self.forgotten
     }
 
     /// Slots whose key has been forgotten.
@@ -275,10 +303,11 @@ impl Keys {
     /// Lets the key of a live slot go, in `epoch`: the key's next row gets another slot.
     pub(crate) fn forget(&mut self, slot: u32, epoch: u32) {
         let h = hash(self.key(slot));
+        self.changed[(h >> 54) as usize] = self.stamp;
         if let Ok(entry) = self.table.find_entry(h, |other| *other == slot) {
             entry.remove();
         }
-        self.ended.resize(self.ends.len(), 0);
+        self.ended.resize(self.starts.len(), 0);
         self.ended[slot as usize] = epoch.saturating_add(1);
         self.forgotten += 1;
     }
@@ -292,7 +321,7 @@ impl Keys {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.starts.is_empty()
     }
 
     /// Writes every row's slot into `slots`; new keys get new slots.
@@ -309,24 +338,112 @@ impl Keys {
     /// The slot of an encoded key, made where it is new.
     pub fn slot(&mut self, key: &[u8]) -> u32 {
         let h = hash(key);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        if let Some(slot) = self.table.find(h, |slot| key_bytes(bytes, ends, *slot) == key) {
+        self.changed[(h >> 54) as usize] = self.stamp;
+        if let Some(slot) = self.table.find(h, |slot| key_bytes(&self.bytes, &self.starts, *slot) == key) {
             return *slot;
         }
-        let slot = self.ends.len() as u32;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len());
         let group = group_of(key);
-        self.groups.push(group);
-        self.by_group[group as usize].push(slot);
-        let (bytes, ends) = (&self.bytes, &self.ends);
-        self.table.insert_unique(h, slot, |slot| hash(key_bytes(bytes, ends, *slot)));
+        let again = self.reuse.as_mut().and_then(|reuse| reuse.free.pop());
+        let slot = match again {
+            Some(slot) => {
+                self.starts[slot as usize] = start;
+                self.groups[slot as usize] = group;
+                self.ended[slot as usize] = 0;
+                self.forgotten -= 1;
+                slot
+            }
+            None => {
+                self.starts.push(start);
+                self.groups.push(group);
+                self.starts.len() as u32 - 1
+            }
+        };
+        match &mut self.reuse {
+            Some(reuse) => reuse.fresh.push((slot, again.is_some())),
+            None => self.by_group[group as usize].push(slot),
+        }
+        let (bytes, starts) = (&self.bytes, &self.starts);
+        self.table.insert_unique(h, slot, |slot| hash(key_bytes(bytes, starts, *slot)));
         slot
+    }
+
+    /// Changes are marked with this number from now on.
+    pub(crate) fn mark_with(&mut self, stamp: u32) {
+        self.stamp = stamp;
+    }
+
+    /// Marks the group of a slot as changed.
+    pub(crate) fn mark(&mut self, slot: u32) {
+        self.changed[self.groups[slot as usize] as usize] = self.stamp;
+    }
+
+    /// Marks a group as it is in a checkpoint.
+    pub(crate) fn unmark(&mut self, group: u16) {
+        self.changed[group as usize] = 0;
+    }
+
+    /// With which number the last change of a group is marked; 0 where there has been none.
+    pub(crate) fn changed(&self, group: u16) -> u32 {
+        self.changed[group as usize]
+    }
+
+    /// Takes over the marks of other keys.
+    pub(crate) fn keep_marks(&mut self, of: &Self) {
+        self.changed.clone_from(&of.changed);
+        self.stamp = of.stamp;
+    }
+
+    /// The slot of an encoded key, if it has one.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.table.find(hash(key), |slot| key_bytes(&self.bytes, &self.starts, *slot) == key).copied()
+    }
+
+    /// From now on slots that have been [freed](Self::free) go to other keys.
+    pub(crate) fn reuse_slots(&mut self) {
+        self.reuse.get_or_insert_default();
+    }
+
+    /// The slots given since the last call, and whether another key had them before.
+    pub(crate) fn take_fresh(&mut self) -> Vec<(u32, bool)> {
+        self.reuse.as_mut().map(|reuse| std::mem::take(&mut reuse.fresh)).unwrap_or_default()
+    }
+
+    /// Frees the slot of a key that has been forgotten.
+    pub(crate) fn free(&mut self, slot: u32) {
+        let length = 4 + self.key(slot).len();
+        self.starts[slot as usize] = FREE;
+        let Some(reuse) = &mut self.reuse else { return };
+        reuse.free.push(slot);
+        reuse.garbage += length;
+        if reuse.garbage > GARBAGE_MIN && reuse.garbage > self.bytes.len() / 4 {
+            reuse.garbage = 0;
+            let mut bytes = Vec::with_capacity(self.bytes.len() * 7 / 8);
+            for start in self.starts.iter_mut().filter(|start| **start != FREE) {
+                let length = key_length(&self.bytes, *start);
+                let old = *start;
+                *start = bytes.len();
+                bytes.extend_from_slice(&self.bytes[old..old + 4 + length]);
+            }
+            self.bytes = bytes;
+        }
+    }
+
+    /// Whether a slot is free.
+    pub(crate) fn is_free(&self, slot: u32) -> bool {
+        self.starts[slot as usize] == FREE
+    }
+
+    /// Bytes of the keys' text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.bytes.len() - self.reuse.as_ref().map_or(0, |reuse| reuse.garbage)
     }
 
     /// The encoded key of a slot.
     pub fn key(&self, slot: u32) -> &[u8] {
-        key_bytes(&self.bytes, &self.ends, slot)
+        key_bytes(&self.bytes, &self.starts, slot)
     }
 
     /// The group of a slot.
@@ -334,7 +451,7 @@ impl Keys {
         self.groups[slot as usize]
     }
 
-    /// The slots of a group, in order of appearance.
+    /// The slots of a group, in order of appearance. (Not known where slots are reused.)
     pub fn in_group(&self, group: u16) -> &[u32] {
         &self.by_group[group as usize]
     }
@@ -360,10 +477,13 @@ impl Keys {
     }
 }
 
-fn key_bytes<'a>(bytes: &'a [u8], ends: &[usize], slot: u32) -> &'a [u8] {
-    let slot = slot as usize;
-    let start = if slot == 0 { 0 } else { ends[slot - 1] };
-    &bytes[start..ends[slot]]
+fn key_length(bytes: &[u8], start: usize) -> usize {
+    bytes[start..].first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize)
+}
+
+fn key_bytes<'a>(bytes: &'a [u8], starts: &[usize], slot: u32) -> &'a [u8] {
+    let start = starts[slot as usize];
+    &bytes[start + 4..start + 4 + key_length(bytes, start)]
 }
 
 enum ColumnBuilder {

@@ -1,7 +1,7 @@
 //! Tidemill's engine: from a graph in YAML to rows that are the same however it is run.
 //!
 //! `spec` -> `plan` -> `runtime` on timely dataflow, with checkpoints on object storage. The engine
-//! names no component, does no IO but through object_store, and reads time only through [`clock`].
+//! names no component, does no IO but through object_store (and the scratch of [`state_memory`]), and reads time only through [`clock`].
 
 pub mod checkpoint;
 pub mod clock;
@@ -23,8 +23,10 @@ pub mod row;
 pub mod runtime;
 pub mod schema;
 pub mod sink;
+pub mod size;
 pub mod source;
 pub mod spec;
+pub mod state_memory;
 pub mod storage;
 pub mod testing;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::operator::Spilled;
 use crate::registry::Role;
 
 /// What a component counts by names of its own: a feed its gaps, checksum errors and reconnects. Clones share their counts.
@@ -58,6 +59,8 @@ pub struct NodeMetrics {
     pub state_keys: AtomicU64,
     /// Bytes of the last snapshot.
     pub state_bytes: AtomicU64,
+    /// Keys that have left memory.
+    pub spilled: SpillMetrics,
     /// Rows held until the watermark passes them.
     pub held: AtomicU64,
     /// Watermark, nanoseconds; `i64::MIN` before the first.
@@ -68,6 +71,25 @@ pub struct NodeMetrics {
     pub stall_max_ns: AtomicU64,
     /// What the component counts by names of its own.
     pub counts: Counts,
+}
+
+/// Where the keys of a node are, over all workers of this process.
+#[derive(Debug, Default)]
+pub struct SpillMetrics([AtomicU64; 5]);
+
+impl SpillMetrics {
+    /// An instance that had reported `before` reports `now`.
+    pub fn change(&self, before: Spilled, now: Spilled) {
+        for ((count, before), now) in self.0.iter().zip(before.counts()).zip(now.counts()) {
+            count.fetch_add(now.wrapping_sub(before), Relaxed);
+        }
+    }
+
+    /// The sum of what instances report; `None` where none has.
+    pub fn read(&self) -> Option<Spilled> {
+        let counts: [u64; 5] = std::array::from_fn(|i| self.0[i].load(Relaxed));
+        (counts != [0; 5]).then(|| Spilled::of(counts))
+    }
 }
 
 /// A reading of a node's counters.
@@ -93,6 +115,8 @@ pub struct NodeReading {
     pub state_keys: u64,
     /// Bytes of the last snapshot.
     pub state_bytes: u64,
+    /// Where keys are that can leave memory; `None` where memory has no limit.
+    pub spilled: Option<Spilled>,
     /// Rows held.
     pub held: u64,
     /// Watermark, nanoseconds; `None` before the first and after the last row.
@@ -122,6 +146,7 @@ impl NodeMetrics {
             null_keys: zero(),
             state_keys: zero(),
             state_bytes: zero(),
+            spilled: SpillMetrics::default(),
             held: zero(),
             watermark: AtomicI64::new(i64::MIN),
             stalled_ms: zero(),
@@ -144,6 +169,7 @@ impl NodeMetrics {
             null_keys: self.null_keys.load(Relaxed),
             state_keys: self.state_keys.load(Relaxed),
             state_bytes: self.state_bytes.load(Relaxed),
+            spilled: self.spilled.read(),
             held: self.held.load(Relaxed),
             watermark_ns: (watermark != i64::MIN && watermark != i64::MAX).then_some(watermark),
             watermark_lag_ns: None,

@@ -2,6 +2,9 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use serde::Serialize;
+
+use crate::state_memory::StatePart;
 
 /// Watermark that no row reaches: the input is complete.
 pub const END: i64 = i64::MAX;
@@ -36,12 +39,70 @@ pub trait Operator: Send {
 pub trait State {
     /// Fixes the instant of a snapshot: what `next` gives is the state as of now.
     fn begin(&mut self);
-    /// Encodes more groups, about `budget` bytes of them; `None` when all have been given.
-    fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>>;
+    /// Like [`begin`](Self::begin), but `next` gives only groups that may have changed since snapshot number `since` began
+    /// (0: since the state was restored); a group that holds nothing any more comes with no bytes. `false`: it cannot
+    /// tell, and gives all groups.
+    fn begin_changed(&mut self, _since: u32) -> bool {
+        self.begin();
+        false
+    }
+    /// How many snapshots have begun: the number of the last one.
+    fn snapshots(&self) -> u32 {
+        0
+    }
+    /// Encodes more groups, about `budget` bytes of them; `None` when all have been given. After an error the snapshot
+    /// is void.
+    fn next(&mut self, budget: usize) -> Result<Option<Groups>, OperatorError>;
     /// Takes back a group that `next` gave, into a state that holds nothing of that group.
     fn restore(&mut self, group: u16, bytes: &[u8]) -> Result<(), OperatorError>;
     /// How many keys it holds.
     fn keys(&self) -> usize;
+    /// Whether keys without recent rows can leave memory.
+    fn can_spill(&self) -> bool {
+        false
+    }
+    /// Keeps it within a part of the process's memory. Called once, before anything else.
+    fn limit(&mut self, _part: StatePart) -> Result<(), OperatorError> {
+        Ok(())
+    }
+    /// Called between two calls of the operator: makes memory follow the limit. Never shows in the output.
+    fn trim(&mut self) -> Result<(), OperatorError> {
+        Ok(())
+    }
+    /// What has left memory, where keys can.
+    fn spilled(&self) -> Option<Spilled> {
+        None
+    }
+}
+
+/// Key groups, encoded.
+pub type Groups = Vec<(u16, Vec<u8>)>;
+
+/// Where the keys of an instance are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spilled {
+    /// Keys in memory.
+    pub in_memory: u64,
+    /// Keys on disk only.
+    pub on_disk: u64,
+    /// Keys looked up on disk so far.
+    pub lookups: u64,
+    /// Keys that have left memory so far.
+    pub evictions: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}
+
+impl Spilled {
+    /// All counts, in order.
+    pub fn counts(&self) -> [u64; 5] {
+        [self.in_memory, self.on_disk, self.lookups, self.evictions, self.disk_bytes]
+    }
+
+    /// Of counts in the order of [`counts`](Self::counts).
+    pub fn of([in_memory, on_disk, lookups, evictions, disk_bytes]: [u64; 5]) -> Self {
+        Self { in_memory, on_disk, lookups, evictions, disk_bytes }
+    }
 }
 
 /// Collects what an operator sends on.

@@ -34,6 +34,14 @@ pub struct Plan {
     pub nodes: Vec<Node>,
 }
 
+impl Node {
+    /// Whether it has state all of whose keys stay in memory, whatever `state.spill` says.
+    pub fn keeps_keys_in_memory(&self) -> bool {
+        let Body::Operator { plan, .. } = &self.body else { return false };
+        (plan.build)().state().is_some_and(|state| !state.can_spill())
+    }
+}
+
 impl Plan {
     /// The node of a name.
     pub fn node(&self, name: &str) -> Option<&Node> {

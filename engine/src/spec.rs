@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::duration::Span;
 use crate::problem::Problem;
 use crate::registry::Role;
+use crate::state_memory::StateOptions;
 
 pub mod options;
 pub use options::*;
@@ -45,6 +46,8 @@ pub struct Spec {
     pub nodes: Vec<NodeSpec>,
     /// How the job is checkpointed.
     pub checkpoints: CheckpointOptions,
+    /// How much memory keyed state may take.
+    pub state: StateOptions,
     /// The graph's own tests.
     pub tests: Vec<TestSpec>,
     /// The file as it was named.

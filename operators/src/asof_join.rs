@@ -155,7 +155,8 @@ impl OperatorKind for AsofJoin {
                     right_key: KeyReader::new(right_by.clone()),
                     tolerance: params.tolerance.map_or(i64::MAX, Span::ns),
                     drop: params.unmatched == Unmatched::Drop,
-                    state: KeyedState::new(left_by.clone(), &left_schema, Cells::new(types.clone())),
+                    state: KeyedState::new(left_by.clone(), &left_schema, Cells::new(types.clone()))
+                        .spillable(),
                     latest: Vec::new(),
                 })
             }),
@@ -180,11 +181,11 @@ impl Operator for Joiner {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         let (left, right) = (inputs[0].as_ref(), inputs[1].as_ref());
         let right_slots = match right {
-            Some(right) => self.state.rows_with(&self.right_key, right).0.to_vec(),
+            Some(right) => self.state.rows_with(&self.right_key, right)?.0.to_vec(),
             None => Vec::new(),
         };
         let left_slots = match left {
-            Some(left) => self.state.rows(left).0.to_vec(),
+            Some(left) => self.state.rows(left)?.0.to_vec(),
             None => Vec::new(),
         };
         self.latest.resize(self.state.keys().len(), NONE);

@@ -385,7 +385,7 @@ impl Operator for Maker {
             price: &price,
             size: &size,
         };
-        let (slots, store) = self.state.rows(batch);
+        let (slots, store) = self.state.rows(batch)?;
         let done = &mut self.done;
         match &mut self.rule {
             Rule::Time { grid, empties_max } => rows.trades(|i, price, size| {

@@ -115,7 +115,7 @@ impl OperatorKind for BookMetrics {
             },
             ordered: stateful,
             build: Arc::new(move || {
-                let state = stateful.then(|| KeyedState::new(by.clone(), &schema, Vec::new()));
+                let state = stateful.then(|| KeyedState::new(by.clone(), &schema, Vec::new()).spillable());
                 let (table, sheet) = (table.clone(), Sheet::new(metrics.clone()));
                 Box::new(Reader { table, by: by.clone(), flow, sheet, state })
             }),
@@ -195,8 +195,10 @@ impl Operator for Reader {
         let Some(batch) = &inputs[0] else { return Ok(()) };
         match self.table {
             Table::Deltas { columns } => self.deltas(batch, columns)?,
-            Table::Snapshots { valid, columns } => self.books(batch, valid, Columns::lists(batch, columns)),
-            Table::Quotes { valid, columns } => self.books(batch, valid, Columns::values(batch, columns)?),
+            Table::Snapshots { valid, columns } => {
+                self.books(batch, valid, Columns::lists(batch, columns))?
+            }
+            Table::Quotes { valid, columns } => self.books(batch, valid, Columns::values(batch, columns)?)?,
         }
         self.sheet.finish(batch, &self.by, out)
     }
@@ -210,7 +212,7 @@ impl Reader {
     fn deltas(&mut self, batch: &RecordBatch, columns: [usize; 5]) -> Result<(), OperatorError> {
         let rows = DeltaRows::new(batch, columns)?;
         let Some(state) = &mut self.state else { return Ok(()) };
-        let (slots, books) = state.rows(batch);
+        let (slots, books) = state.rows(batch)?;
         for (i, slot) in slots.iter().enumerate() {
             let Some((event, level, last)) = rows.row(i) else { continue };
             let kept = &mut books[*slot as usize];
@@ -232,9 +234,14 @@ impl Reader {
     }
 
     /// Tables that hold a whole book, or its best, in a row.
-    fn books(&mut self, batch: &RecordBatch, valid: Option<usize>, columns: Columns<'_>) {
+    fn books(
+        &mut self,
+        batch: &RecordBatch,
+        valid: Option<usize>,
+        columns: Columns<'_>,
+    ) -> Result<(), OperatorError> {
         let believed = believed(batch, valid);
-        let mut state = self.state.as_mut().map(|state| state.rows(batch));
+        let mut state = self.state.as_mut().map(|state| state.rows(batch)).transpose()?;
         for i in 0..batch.num_rows() {
             let flow = state.as_mut().map(|(slots, books)| &mut books[slots[i] as usize].flow);
             if !believed(i) {
@@ -248,6 +255,7 @@ impl Reader {
             let ofi = flow.map_or(f64::NAN, |flow| flow.next(bids.best(), asks.best()));
             self.sheet.push(i, &bids, &asks, ofi);
         }
+        Ok(())
     }
 }
 

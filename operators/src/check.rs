@@ -15,6 +15,8 @@ use tidemill_engine::component::*;
 use tidemill_engine::keys::{KeyReader, owner};
 use tidemill_engine::operator::{END, Operator, Output};
 use tidemill_engine::row;
+use tidemill_engine::size::Size;
+use tidemill_engine::state_memory::{StateMemory, StateOptions};
 
 /// A small generator of random numbers (SplitMix64): a seed names a case.
 pub struct Rng(pub u64);
@@ -124,12 +126,27 @@ pub fn check(plan: &OperatorPlan, inputs: &[RecordBatch], mut expect: Vec<String
         schedule(plan, inputs, END, rng).iter().for_each(|step| run.step(step));
         same(run.rows, "in random batches");
     }
-    if (plan.build)().state().is_none() {
-        return;
+    let can_spill = match (plan.build)().state() {
+        None => return,
+        Some(state) => state.can_spill(),
+    };
+    let unlimited = StateMemory::default();
+    same(resumed(plan, inputs, rng, &unlimited), "snapshot and restored");
+    same(rescaled(plan, inputs, rng, &unlimited), "on two, then on three");
+    if can_spill && seed.is_multiple_of(SPILLED_EVERY) {
+        let folder = tempfile::tempdir().unwrap();
+        let limited = StateOptions {
+            memory: Some(Size::from_bytes(rng.pick(&[1, 600, 2_000]))),
+            spill: Some(folder.path().display().to_string()),
+        };
+        let limited = StateMemory::open(&limited, "check").unwrap();
+        same(resumed(plan, inputs, rng, &limited), "snapshot and restored, with spilled keys");
+        same(rescaled(plan, inputs, rng, &limited), "on two, then on three, with spilled keys");
     }
-    same(resumed(plan, inputs, rng), "snapshot and restored");
-    same(rescaled(plan, inputs, rng), "on two, then on three");
 }
+
+/// Of so many seeds one is checked with keys that leave memory too: a store on disk takes time to open.
+const SPILLED_EVERY: u64 = 50;
 
 enum Step {
     Rows(Vec<Option<RecordBatch>>),
@@ -150,6 +167,15 @@ impl Run {
         Self { operator: (plan.build)(), out, rows: Vec::new(), watermark: i64::MIN }
     }
 
+    /// With keys that leave memory.
+    fn limited(plan: &OperatorPlan, memory: &StateMemory) -> Self {
+        let mut run = Self::new(plan);
+        if let Some(part) = memory.part("node", true).unwrap() {
+            run.operator.state().unwrap().limit(part).unwrap();
+        }
+        run
+    }
+
     fn step(&mut self, step: &Step) {
         let before = self.watermark;
         match step {
@@ -158,6 +184,9 @@ impl Run {
                 self.operator.advance(*watermark, &mut self.out).unwrap();
                 self.watermark = *watermark;
             }
+        }
+        if let Some(state) = self.operator.state() {
+            state.trim().unwrap();
         }
         let schema = self.out.schema().clone();
         for batch in self.out.drain() {
@@ -257,24 +286,24 @@ fn shuffle(plan: &OperatorPlan, batch: &RecordBatch, rng: &mut Rng) -> Vec<usize
 }
 
 /// Continues another instance from a snapshot that is taken while rows go on flowing.
-fn resumed(plan: &OperatorPlan, inputs: &[RecordBatch], rng: &mut Rng) -> Vec<String> {
+fn resumed(plan: &OperatorPlan, inputs: &[RecordBatch], rng: &mut Rng, memory: &StateMemory) -> Vec<String> {
     let steps = schedule(plan, inputs, END, rng);
     let cut = rng.below(steps.len());
-    let mut first = Run::new(plan);
+    let mut first = Run::limited(plan, memory);
     steps[..cut].iter().for_each(|step| first.step(step));
     let (before, watermark) = (first.rows.clone(), first.watermark);
     let mut groups = Vec::new();
     first.operator.state().unwrap().begin();
     let budget = rng.pick(&[1, 50, 100_000]);
     let mut rest = steps[cut..].iter();
-    while let Some(more) = first.operator.state().unwrap().next(budget) {
+    while let Some(more) = first.operator.state().unwrap().next(budget).unwrap() {
         groups.extend(more);
         if let Some(step) = rest.next() {
             first.step(step);
         }
     }
     rest.for_each(|step| first.step(step));
-    let mut second = Run::new(plan);
+    let mut second = Run::limited(plan, memory);
     for (group, bytes) in groups {
         second.operator.state().unwrap().restore(group, &bytes).unwrap();
     }
@@ -305,23 +334,23 @@ fn part(
     inputs.iter().enumerate().map(port).collect()
 }
 
-fn rescaled(plan: &OperatorPlan, inputs: &[RecordBatch], rng: &mut Rng) -> Vec<String> {
+fn rescaled(plan: &OperatorPlan, inputs: &[RecordBatch], rng: &mut Rng, memory: &StateMemory) -> Vec<String> {
     let times: Vec<i64> = inputs.iter().flat_map(|b| row::ts(b).to_vec()).collect();
     let cut = if times.is_empty() { 0 } else { rng.pick(&times) };
     let mut sent = Vec::new();
     let mut groups = Vec::new();
     for index in 0..2 {
-        let mut run = Run::new(plan);
+        let mut run = Run::limited(plan, memory);
         let mine = part(plan, inputs, (i64::MIN, cut), (index, 2));
         schedule(plan, &mine, cut, rng).iter().for_each(|step| run.step(step));
         run.operator.state().unwrap().begin();
-        while let Some(more) = run.operator.state().unwrap().next(1000) {
+        while let Some(more) = run.operator.state().unwrap().next(1000).unwrap() {
             groups.extend(more);
         }
         sent.extend(run.rows);
     }
     for index in 0..3 {
-        let mut run = Run::new(plan);
+        let mut run = Run::limited(plan, memory);
         for (group, bytes) in groups.iter().filter(|(group, _)| owner(*group, 3) == index) {
             run.operator.state().unwrap().restore(*group, bytes).unwrap();
         }

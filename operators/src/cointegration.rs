@@ -113,7 +113,7 @@ impl OperatorKind for Cointegration {
             ordered: true,
             passes: schema.fields().iter().map(|f| (f.name().clone(), f.name().clone())).collect(),
             build: Arc::new(move || {
-                let state = KeyedState::new(by.clone(), &schema, Vec::new());
+                let state = KeyedState::new(by.clone(), &schema, Vec::new()).spillable();
                 Box::new(Pairs { y, x, window, log, state })
             }),
         })
@@ -133,7 +133,7 @@ impl Operator for Pairs {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         let Some(batch) = &inputs[0] else { return Ok(()) };
         let (ys, xs) = (floats(batch.column(self.y))?, floats(batch.column(self.x))?);
-        let (slots, windows) = self.state.rows(batch);
+        let (slots, windows) = self.state.rows(batch)?;
         let mut columns: [Vec<f64>; 5] = std::array::from_fn(|_| Vec::with_capacity(slots.len()));
         for ((slot, y), x) in slots.iter().zip(ys.iter()).zip(xs.iter()) {
             let (y, x) = if self.log { (y.ln(), x.ln()) } else { (*y, *x) };

@@ -213,7 +213,7 @@ impl Operator for Cross {
             }
             Signal::Change { .. } => return Ok(()),
         };
-        let (slots, sides) = self.state.rows(batch);
+        let (slots, sides) = self.state.rows(batch)?;
         let (mut kept, mut codes) = (Vec::with_capacity(slots.len()), Vec::new());
         for ((slot, fast), slow) in slots.iter().zip(fast.iter()).zip(slow.iter()) {
             let before = &mut sides[*slot as usize];
@@ -297,7 +297,7 @@ impl Operator for Change {
             values.len() - 1
         });
         let reads = self.floats.iter().map(|c| floats(batch.column(*c))).collect::<Result<Vec<_>, _>>()?;
-        let (slots, before) = self.state.rows(&batch);
+        let (slots, before) = self.state.rows(&batch)?;
         let mut kept = Vec::with_capacity(slots.len());
         let mut now = Vec::new();
         for (i, (slot, number)) in slots.iter().zip(&numbers).enumerate() {

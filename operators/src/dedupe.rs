@@ -15,9 +15,10 @@ use tidemill_engine::component::{
 };
 use tidemill_engine::duration::Span;
 use tidemill_engine::keyed::ExpiringState;
-use tidemill_engine::operator::{Operator, OperatorError, Output, State};
+use tidemill_engine::operator::{Groups, Operator, OperatorError, Output, Spilled, State};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
+use tidemill_engine::state_memory::StatePart;
 
 /// Lets the first of several equal rows through, and leaves out the others.
 ///
@@ -95,10 +96,18 @@ impl State for Seen {
         self.0.begin();
     }
 
-    fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>> {
+    fn begin_changed(&mut self, since: u32) -> bool {
+        self.0.begin_changed(since)
+    }
+
+    fn snapshots(&self) -> u32 {
+        self.0.snapshots()
+    }
+
+    fn next(&mut self, budget: usize) -> Result<Option<Groups>, OperatorError> {
         let mut groups = self.0.next(budget)?;
-        groups.iter_mut().for_each(|(_, bytes)| bytes.insert(0, VERSION));
-        Some(groups)
+        groups.iter_mut().flatten().for_each(|(_, bytes)| bytes.insert(0, VERSION));
+        Ok(groups)
     }
 
     fn restore(&mut self, group: u16, bytes: &[u8]) -> Result<(), OperatorError> {
@@ -110,6 +119,22 @@ impl State for Seen {
 
     fn keys(&self) -> usize {
         self.0.keys()
+    }
+
+    fn can_spill(&self) -> bool {
+        self.0.can_spill()
+    }
+
+    fn limit(&mut self, part: StatePart) -> Result<(), OperatorError> {
+        self.0.limit(part)
+    }
+
+    fn trim(&mut self) -> Result<(), OperatorError> {
+        self.0.trim()
+    }
+
+    fn spilled(&self) -> Option<Spilled> {
+        self.0.spilled()
     }
 }
 
@@ -137,7 +162,7 @@ struct Filter {
 impl Operator for Filter {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         let Some(batch) = &inputs[0] else { return Ok(()) };
-        let (slots, passed) = self.seen.0.rows(batch);
+        let (slots, passed) = self.seen.0.rows(batch)?;
         let mut firsts = Vec::with_capacity(slots.len());
         for (slot, ts) in slots.iter().zip(row::ts(batch)) {
             let last = &mut passed[*slot as usize];

@@ -23,7 +23,7 @@ use tidemill_engine::component::{
     Distribution, OperatorKind, OperatorPlan, PlanContext, Problems, StreamInfo,
 };
 use tidemill_engine::keys::group_of;
-use tidemill_engine::operator::{END, Operator, OperatorError, Output, State};
+use tidemill_engine::operator::{END, Groups, Operator, OperatorError, Output, State};
 use tidemill_engine::problem::Problem;
 use tidemill_engine::row;
 use tidemill_trading::event::Event;
@@ -201,8 +201,8 @@ impl State for Shell {
         });
     }
 
-    fn next(&mut self, _: usize) -> Option<Vec<(u16, Vec<u8>)>> {
-        self.snapshot.take().map(|bytes| vec![(group_of(&[]), bytes)])
+    fn next(&mut self, _: usize) -> Result<Option<Groups>, OperatorError> {
+        Ok(self.snapshot.take().map(|bytes| vec![(group_of(&[]), bytes)]))
     }
 
     fn restore(&mut self, _: u16, bytes: &[u8]) -> Result<(), OperatorError> {

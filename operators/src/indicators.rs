@@ -347,7 +347,7 @@ impl Operator for Adder {
         };
         let reads: Vec<ScalarBuffer<f64>> =
             self.reads.iter().map(|c| floats(batch.column(*c))).collect::<Result<_, _>>()?;
-        let (slots, banks) = self.state.rows(batch);
+        let (slots, banks) = self.state.rows(batch)?;
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         for (study, bank) in self.studies.iter().zip(&mut banks.0) {
             let inputs: Vec<&[f64]> = study.inputs.iter().map(|i| &reads[*i][..]).collect();

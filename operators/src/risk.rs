@@ -318,7 +318,7 @@ struct Watch {
 impl Operator for Watch {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         let Some(any) = inputs.iter().flatten().find(|batch| batch.num_rows() > 0) else { return Ok(()) };
-        self.state.rows_with(&self.everything, any);
+        self.state.rows_with(&self.everything, any)?;
         let book = &mut self.state.store_mut()[0];
         let mut told: Vec<Told> = Vec::with_capacity(inputs.len());
         for (port, batch) in self.ports.iter().zip(inputs) {

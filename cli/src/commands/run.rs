@@ -146,6 +146,7 @@ impl HowArgs {
             in_flight_bytes: self.in_flight_bytes,
             chunk_rows: self.chunk_rows as usize,
             batch_rows: self.random_batches.unwrap_or(BatchRows::AsRead),
+            state: spec.state.at(&spec.base),
             clock: Clock::System,
             ..RunOptions::default()
         }

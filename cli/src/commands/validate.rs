@@ -32,6 +32,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 let counts = [Role::Source, Role::Operator, Role::Sink]
                     .map(|role| render::count(spec.with_role(role).count(), role.noun()));
                 writeln!(out, "ok: {}: {}", spec.dataflow, counts.join(", "))?;
+                let spills = spec.state.spill.is_some();
+                for node in plan.nodes.iter().filter(|node| spills && node.keeps_keys_in_memory()) {
+                    let name = &node.name;
+                    writeln!(out, "note: `{name}` keeps all its keys in memory: {} cannot spill", node.kind)?;
+                }
                 for node in &plan.nodes {
                     let limit = render::plan::promise(&plan, node).and_then(|promise| promise.limit());
                     if let Some(limit) = limit {

@@ -11,8 +11,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use super::{KeyedState, SlotStore};
-use crate::operator::{END, OperatorError, State};
+use crate::operator::{END, Groups, OperatorError, Spilled, State};
 use crate::row;
+use crate::state_memory::StatePart;
 
 /// Expired slots that are kept whatever their share.
 const SLACK: usize = 1024;
@@ -23,6 +24,8 @@ const NEVER: i64 = i64::MIN;
 struct Aged<C> {
     states: C,
     last: Option<Vec<i64>>,
+    /// Keys whose last row is older have been let go.
+    horizon: i64,
 }
 
 impl<C: SlotStore> SlotStore for Aged<C> {
@@ -49,6 +52,22 @@ impl<C: SlotStore> SlotStore for Aged<C> {
         last[slot as usize] = i64::from_le_bytes(*ts);
         self.states.decode(slot, rest)
     }
+
+    fn slot_bytes(&self) -> usize {
+        match self.states.slot_bytes() {
+            0 => 0,
+            bytes => bytes + if self.last.is_some() { 8 } else { 0 },
+        }
+    }
+
+    fn horizon(&self) -> i64 {
+        self.horizon
+    }
+
+    fn expired(&self, state: &[u8], horizon: i64) -> bool {
+        let last = state.first_chunk::<8>().map(|ts| i64::from_le_bytes(*ts));
+        self.last.is_some() && last.is_some_and(|last| last < horizon)
+    }
 }
 
 /// [`KeyedState`] whose keys may expire.
@@ -69,61 +88,72 @@ impl<C: SlotStore> ExpiringState<C> {
         ttl_ns: Option<i64>,
         make: impl Fn() -> C + Send + 'static,
     ) -> Self {
-        let store = Aged { states: make(), last: ttl_ns.map(|_| Vec::new()) };
+        let store = Aged { states: make(), last: ttl_ns.map(|_| Vec::new()), horizon: i64::MIN };
         let ttl_ns = ttl_ns.unwrap_or(i64::MAX).max(1);
-        Self { state: KeyedState::new(by, schema, store), make: Box::new(make), ttl_ns, next_look: i64::MIN }
+        Self {
+            state: KeyedState::new(by, schema, store).spillable(),
+            make: Box::new(make),
+            ttl_ns,
+            next_look: i64::MIN,
+        }
     }
 
     /// Finds every row's slot, a fresh one where the row's key has expired, and makes the states ready to be changed.
     /// A key's rows must come in order of `ts`.
-    pub fn rows(&mut self, batch: &RecordBatch) -> (&[u32], &mut C) {
-        self.state.rows(batch);
-        let KeyedState { keys, store, slots, epoch, .. } = &mut self.state;
-        if store.last.is_some() {
-            let mut renewed: BTreeMap<u32, u32> = BTreeMap::new();
-            for (slot, ts) in slots.iter_mut().zip(row::ts(batch)) {
-                let resolved = *slot;
-                if let Some(fresh) = renewed.get(&resolved) {
-                    *slot = *fresh;
-                }
-                let last = store.last.as_ref().map_or(NEVER, |last| last[*slot as usize]);
-                if last != NEVER && ts.saturating_sub(last) > self.ttl_ns {
-                    *slot = keys.renew(*slot, *epoch);
-                    store.reserve(keys.len());
-                    renewed.insert(resolved, *slot);
-                }
-                if let Some(last) = &mut store.last {
-                    last[*slot as usize] = *ts;
-                }
+    pub fn rows(&mut self, batch: &RecordBatch) -> Result<(&[u32], &mut C), OperatorError> {
+        self.state.rows(batch)?;
+        if self.state.store.last.is_some() {
+            self.renew_expired(batch)?;
+        }
+        Ok((&self.state.slots, &mut self.state.store.states))
+    }
+
+    fn renew_expired(&mut self, batch: &RecordBatch) -> Result<(), OperatorError> {
+        let mut slots = std::mem::take(&mut self.state.slots);
+        let mut renewed: BTreeMap<u32, u32> = BTreeMap::new();
+        for (slot, ts) in slots.iter_mut().zip(row::ts(batch)) {
+            let resolved = *slot;
+            if let Some(fresh) = renewed.get(&resolved) {
+                *slot = *fresh;
+            }
+            let last = self.state.store.last.as_ref().map_or(NEVER, |last| last[*slot as usize]);
+            if last != NEVER && ts.saturating_sub(last) > self.ttl_ns {
+                *slot = self.state.renew(*slot)?;
+                renewed.insert(resolved, *slot);
+            }
+            if let Some(last) = &mut self.state.store.last {
+                last[*slot as usize] = *ts;
             }
         }
-        (&self.state.slots, &mut self.state.store.states)
+        self.state.slots = slots;
+        Ok(())
     }
 
     /// Frees what has expired at this watermark; to be called from [`Operator::advance`](crate::operator::Operator).
     /// Slots given before are void.
     pub fn expire(&mut self, watermark: i64) -> Result<(), OperatorError> {
-        let KeyedState { keys, store, epoch, .. } = &mut self.state;
-        let Some(last) = &store.last else { return Ok(()) };
-        if watermark < self.next_look || watermark == END {
+        if self.state.store.last.is_none() || watermark < self.next_look || watermark == END {
             return Ok(());
         }
         self.next_look = watermark.saturating_add((self.ttl_ns / 4).max(1));
-        for (slot, last) in last.iter().enumerate() {
-            let slot = slot as u32;
-            if watermark.saturating_sub(*last) > self.ttl_ns && keys.is_live(slot) {
-                keys.forget(slot, *epoch);
+        self.state.store.horizon = watermark.saturating_sub(self.ttl_ns);
+        for slot in 0..self.state.keys.len() as u32 {
+            let last = self.state.store.last.as_ref().map_or(NEVER, |last| last[slot as usize]);
+            if watermark.saturating_sub(last) > self.ttl_ns && self.state.keys.is_live(slot) {
+                self.state.forget(slot);
             }
         }
+        let keys = &self.state.keys;
         let mostly_gone = keys.forgotten() > SLACK + keys.live();
-        if mostly_gone && self.state.snapshot.is_none() { self.compact() } else { Ok(()) }
+        let reused = self.state.cold().is_some();
+        if mostly_gone && !reused && self.state.snapshot.is_none() { self.compact() } else { Ok(()) }
     }
 
     /// Moves the live keys and their states into new memory.
     fn compact(&mut self) -> Result<(), OperatorError> {
         let KeyedState { keys, store, .. } = &mut self.state;
         let mut live = keys.emptied();
-        let mut states = Aged { states: (self.make)(), last: Some(Vec::new()) };
+        let mut states = Aged { states: (self.make)(), last: Some(Vec::new()), horizon: store.horizon };
         let mut bytes = Vec::new();
         for slot in (0..keys.len() as u32).filter(|slot| keys.is_live(*slot)) {
             bytes.clear();
@@ -132,6 +162,7 @@ impl<C: SlotStore> ExpiringState<C> {
             states.reserve(live.len());
             states.decode(slot, &bytes)?;
         }
+        live.keep_marks(keys);
         (*keys, *store) = (live, states);
         Ok(())
     }
@@ -142,7 +173,15 @@ impl<C: SlotStore> State for ExpiringState<C> {
         self.state.begin();
     }
 
-    fn next(&mut self, budget: usize) -> Option<Vec<(u16, Vec<u8>)>> {
+    fn begin_changed(&mut self, since: u32) -> bool {
+        self.state.begin_changed(since)
+    }
+
+    fn snapshots(&self) -> u32 {
+        self.state.snapshots()
+    }
+
+    fn next(&mut self, budget: usize) -> Result<Option<Groups>, OperatorError> {
         self.state.next(budget)
     }
 
@@ -151,7 +190,23 @@ impl<C: SlotStore> State for ExpiringState<C> {
     }
 
     fn keys(&self) -> usize {
-        self.state.keys.live()
+        State::keys(&self.state)
+    }
+
+    fn can_spill(&self) -> bool {
+        self.state.can_spill()
+    }
+
+    fn limit(&mut self, part: StatePart) -> Result<(), OperatorError> {
+        self.state.limit(part)
+    }
+
+    fn trim(&mut self) -> Result<(), OperatorError> {
+        self.state.trim()
+    }
+
+    fn spilled(&self) -> Option<Spilled> {
+        self.state.spilled()
     }
 }
 

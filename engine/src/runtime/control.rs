@@ -30,6 +30,7 @@ use crate::runtime::restore::Restored;
 use crate::runtime::stall::Progress;
 use crate::runtime::tasks::Tasks;
 use crate::runtime::time::Time;
+use crate::state_memory::StateMemory;
 
 /// From the coordinator to every worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -159,6 +160,8 @@ pub struct Shared {
     pub start: Start,
     /// The state it begins with.
     pub restored: Restored,
+    /// The memory of keyed state.
+    pub memory: StateMemory,
     /// Sink tasks, to be waited for at the end.
     pub tasks: Tasks,
     /// Source tasks: a source that is to stop may still have to put away what it has read (a capture).
@@ -202,6 +205,7 @@ impl Shared {
             store,
             start,
             restored: Restored::default(),
+            memory: StateMemory::default(),
             tasks: Tasks::default(),
             sources: Tasks::default(),
             failing: CancellationToken::new(),

@@ -24,10 +24,11 @@ use crate::metrics::Metrics;
 use crate::plan::{Edge, Plan, Port, StateChanges};
 use crate::runtime::begin::{begin, close, still_ours};
 use crate::runtime::cluster::{Cluster, Link};
-use crate::runtime::control::{Shared, Start};
+use crate::runtime::control::Shared;
 use crate::runtime::failure::FailureClass;
 use crate::runtime::steering::{Control, Phase};
 use crate::runtime::{decisions, restore, worker};
+use crate::state_memory::{StateMemory, StateOptions};
 
 /// How to run a graph. None of it changes the rows that come out.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct RunOptions {
     pub workers: usize,
     /// This process among several, if there are several.
     pub cluster: Option<Cluster>,
+    /// How much memory keyed state may take.
+    pub state: StateOptions,
     /// Where checkpoints lie; none are written where this is `None`.
     pub checkpoints: Option<CheckpointOptions>,
     /// Time between checkpoints.
@@ -65,6 +68,7 @@ impl Default for RunOptions {
         Self {
             workers: 1,
             cluster: None,
+            state: StateOptions::default(),
             checkpoints: None,
             checkpoint_every: Duration::from_secs(10),
             in_flight_rows: 256 * 1024,
@@ -294,6 +298,9 @@ fn run_again(
             Some(CheckpointStore::new(location, &plan.job, c.keep))
         }
     };
+    let process = options.cluster.as_ref().map_or(0, |cluster| cluster.process);
+    let memory = StateMemory::open(&options.state, &format!("{}-{process}", plan.job))
+        .map_err(|e| JobError::Setup(e.to_string()))?;
     let mut from = options.checkpoints.as_ref().map(|c| c.from.clone()).unwrap_or_default();
     let changes = options.checkpoints.as_ref().map(|c| c.changes).unwrap_or_default();
     let mut attempt = 0;
@@ -307,7 +314,17 @@ fn run_again(
         let ended = begun.and_then(|start| {
             before = Some(start.start);
             options.control.enter(Phase::Running);
-            once(plan.clone(), options, metrics.clone(), tokio, stop.clone(), store.clone(), start)
+            let mut shared = Shared::new(
+                plan.clone(),
+                options.clone(),
+                metrics.clone(),
+                tokio.clone(),
+                stop.clone(),
+                store.clone(),
+                start,
+            );
+            shared.memory = memory.clone();
+            once(Arc::new(shared))
         });
         let error = match (ended, &store) {
             // The processes of a cluster end together.
@@ -348,19 +365,10 @@ fn run_again(
     }
 }
 
-fn once(
-    plan: Arc<Plan>,
-    options: &RunOptions,
-    metrics: Metrics,
-    tokio: &Handle,
-    stop: CancellationToken,
-    store: Option<CheckpointStore>,
-    start: Start,
-) -> Result<(), JobError> {
-    let shared = Arc::new(Shared::new(plan, options.clone(), metrics, tokio.clone(), stop, store, start));
+fn once(shared: Arc<Shared>) -> Result<(), JobError> {
     let opening = shared.clone();
-    tokio.spawn(async move { opening.opening.report(opening.options.stall_after).await });
-    match &options.cluster {
+    shared.tokio.spawn(async move { opening.opening.report(opening.options.stall_after).await });
+    match &shared.options.cluster {
         Some(cluster) => {
             // Before the state is read: that may take one process much longer than another.
             let (links, control) = cluster.join(&shared)?;

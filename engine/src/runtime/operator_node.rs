@@ -15,7 +15,7 @@ use timely::scheduling::Activator;
 use crate::checkpoint::state_file::NodeState;
 use crate::clock::Stopwatch;
 use crate::metrics::NodeMetrics;
-use crate::operator::{Operator, OperatorError, Output};
+use crate::operator::{Operator, OperatorError, Output, Spilled};
 use crate::plan::{Body, Exchange, Node};
 use crate::runtime::align::Align;
 use crate::runtime::control::{Ack, Local, Report};
@@ -26,6 +26,8 @@ use crate::sink::Delivery;
 
 /// Bytes of state encoded between two looks at the inputs.
 const SNAPSHOT_SLICE_BYTES: usize = 256 * 1024;
+/// Calls of the operator between two updates of the metrics of spilled keys.
+const SPILLED_EVERY: u32 = 64;
 
 /// An operator with what a checkpoint knows of it.
 pub struct Prepared {
@@ -53,6 +55,13 @@ pub fn prepare(local: &Local, node: &Node) -> Result<Prepared, String> {
     let ordered = *delivery == Delivery::Ordered || (plan.ordered && local.shared.still_out_of_order());
     let mut align = Align::new(keys.collect(), ordered, epoch);
     let mut operator = (plan.build)();
+    if let Some(state) = operator.state() {
+        let memory = &local.shared.memory;
+        let part = memory.part(&node.name, state.can_spill()).map_err(|e| e.to_string())?;
+        if let Some(part) = part {
+            state.limit(part).map_err(|e| format!("{}: {e}", node.name))?;
+        }
+    }
     let state = local.shared.restored.take(node.id, local.index);
     for (group, bytes) in &state.groups {
         let target = operator
@@ -103,6 +112,8 @@ pub fn add<'scope>(
         watermark: i64::MIN,
         snapshot: None,
         activator,
+        spilled: Spilled::default(),
+        trims: 0,
     };
     builder.build(move |mut capabilities| {
         let start = Time { epoch, ts: i64::MIN };
@@ -126,6 +137,9 @@ struct OperatorRun {
     watermark: i64,
     snapshot: Option<Snapshot>,
     activator: Activator,
+    /// What metrics know of spilled keys.
+    spilled: Spilled,
+    trims: u32,
 }
 
 struct Snapshot {
@@ -158,6 +172,7 @@ impl OperatorRun {
             inputs[port] = Some(batch);
             self.operator.process(&inputs, &mut self.made)?;
             self.send();
+            self.trim()?;
         }
         let mut arrived = Vec::new();
         for (port, input) in self.inputs.iter_mut().enumerate() {
@@ -180,7 +195,7 @@ impl OperatorRun {
                     if now.epoch <= self.align.epoch {
                         break;
                     }
-                    self.begin_snapshot();
+                    self.begin_snapshot()?;
                     let rows = self.align.next_epoch();
                     // What these rows make is not in the snapshot, so it must not be in those behind:
                     // under the old epoch they would take it in, and a restart make it again.
@@ -198,8 +213,7 @@ impl OperatorRun {
                 }
             }
         }
-        self.continue_snapshot();
-        Ok(())
+        self.continue_snapshot()
     }
 
     fn take(&mut self, time: Time, port: usize, batch: RecordBatch) -> Result<(), OperatorError> {
@@ -218,8 +232,26 @@ impl OperatorRun {
             inputs[port] = Some(batch);
             self.operator.process(&inputs, &mut self.made)?;
             self.send();
+            self.trim()?;
         }
         Ok(())
+    }
+
+    /// Makes the state's memory follow its limit.
+    fn trim(&mut self) -> Result<(), OperatorError> {
+        let Some(state) = self.operator.state() else { return Ok(()) };
+        state.trim()?;
+        self.trims = self.trims.wrapping_add(1);
+        if self.trims.is_multiple_of(SPILLED_EVERY) {
+            self.count_spilled();
+        }
+        Ok(())
+    }
+
+    fn count_spilled(&mut self) {
+        let Some(now) = self.operator.state().and_then(|state| state.spilled()) else { return };
+        let before = std::mem::replace(&mut self.spilled, now);
+        self.metrics().spilled.change(before, now);
     }
 
     fn advance(&mut self, watermark: i64) -> Result<(), OperatorError> {
@@ -231,6 +263,7 @@ impl OperatorRun {
         }
         self.operator.advance(watermark, &mut self.made)?;
         self.send();
+        self.trim()?;
         self.watermark = watermark;
         let held = self.align.held() as u64;
         let metrics = self.metrics();
@@ -252,9 +285,9 @@ impl OperatorRun {
         self.local.shared.metrics.node(self.id).rows_out.fetch_add(sent, Relaxed);
     }
 
-    fn begin_snapshot(&mut self) {
+    fn begin_snapshot(&mut self) -> Result<(), OperatorError> {
         // The coordinator starts no checkpoint before the last is committed, so none is under way.
-        self.finish_snapshot_now();
+        self.finish_snapshot_now()?;
         if let Some(state) = self.operator.state() {
             state.begin();
         }
@@ -266,27 +299,33 @@ impl OperatorRun {
             bytes: 0,
             longest: std::time::Duration::ZERO,
         });
+        Ok(())
     }
 
-    fn finish_snapshot_now(&mut self) {
+    fn finish_snapshot_now(&mut self) -> Result<(), OperatorError> {
         while self.snapshot.is_some() {
-            self.continue_snapshot();
+            self.continue_snapshot()?;
         }
+        Ok(())
     }
 
     /// Encodes another slice; the last one sends the whole off.
-    fn continue_snapshot(&mut self) {
-        let Some(snapshot) = &mut self.snapshot else { return };
+    fn continue_snapshot(&mut self) -> Result<(), OperatorError> {
+        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
         let watch: Stopwatch = self.local.shared.clock.start();
-        let more = self.operator.state().and_then(|state| state.next(SNAPSHOT_SLICE_BYTES));
+        let more = match self.operator.state() {
+            Some(state) => state.next(SNAPSHOT_SLICE_BYTES)?,
+            None => None,
+        };
         snapshot.longest = snapshot.longest.max(watch.elapsed());
         if let Some(groups) = more {
             snapshot.bytes += groups.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
             snapshot.state.groups.extend(groups);
             self.activator.activate();
-            return;
+            return Ok(());
         }
-        let Some(snapshot) = self.snapshot.take() else { return };
+        let Some(snapshot) = self.snapshot.take() else { return Ok(()) };
+        self.count_spilled();
         let keys = self.operator.state().map_or(0, |s| s.keys()) as u64;
         let metrics = self.metrics();
         metrics.state_keys.store(keys, Relaxed);
@@ -294,6 +333,7 @@ impl OperatorRun {
         metrics.stall_max_ns.fetch_max(snapshot.longest.as_nanos() as u64, Relaxed);
         let ack = Ack { id: snapshot.id, node: self.id, worker: self.local.index, ..Default::default() };
         store_state(&self.local, &self.name, ack, snapshot.state, keys);
+        Ok(())
     }
 }
 

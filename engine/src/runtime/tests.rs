@@ -21,7 +21,9 @@ use crate::plan::{Body, Edge, Exchange, Node, Order, Plan, Port};
 use crate::registry::Role;
 use crate::row;
 use crate::sink::Delivery;
+use crate::size::Size;
 use crate::spec::SourceOptions;
+use crate::state_memory::StateOptions;
 
 mod decided;
 mod flaky;
@@ -35,7 +37,7 @@ impl Operator for RunningSum {
     fn process(&mut self, inputs: &[Option<RecordBatch>], out: &mut Output) -> Result<(), OperatorError> {
         for batch in inputs.iter().flatten() {
             let values = batch.column(4).as_primitive::<Int64Type>().values().clone();
-            let (slots, sums) = self.0.rows(batch);
+            let (slots, sums) = self.0.rows(batch)?;
             let column: Int64Array = slots
                 .iter()
                 .zip(values.iter())
@@ -90,7 +92,9 @@ fn graph(parts: &[Vec<Row>], lateness: &str, endless: bool) -> (Plan, Collected)
         distribution: Distribution::Keyed(vec![by.clone()]),
         ordered: true,
         passes: Vec::new(),
-        build: Arc::new(move || Box::new(RunningSum(KeyedState::new(vec![3], &for_build, Vec::new())))),
+        build: Arc::new(move || {
+            Box::new(RunningSum(KeyedState::new(vec![3], &for_build, Vec::new()).spillable()))
+        }),
     };
     let (sink, rows) = CollectSink::plan();
     let node = |id: usize, name: &str, role, body, inputs| Node {
@@ -484,6 +488,34 @@ fn no_sink_writes_before_all_are_open() {
 /// what its sink saw, up to what each run's last checkpoint covers, is the undisturbed output.
 #[test]
 fn a_stopped_job_goes_on_where_it_stood() {
+    stopped_and_resumed(&StateOptions::default());
+}
+
+/// Given the same and no memory for keys between batches, then the output is the same.
+#[test]
+fn a_stopped_job_goes_on_with_spilled_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let spill = Some(folder.path().display().to_string());
+    stopped_and_resumed(&StateOptions { memory: Some(Size::from_bytes(600)), spill });
+}
+
+/// Given state that does not fit its memory and no folder, then the job fails for good and says what to set.
+#[test]
+fn too_much_state_without_a_folder_ends_the_job_with_its_reason() {
+    let rows = (0..1000).map(|i| (i, i, i)).collect();
+    let (plan, _) = graph(&[rows], "0", false);
+    let state = StateOptions { memory: Some(Size::from_bytes(10_000)), spill: None };
+    let options = RunOptions { state, chunk_rows: 50, ..Default::default() };
+    let error = execute(plan, &options, CancellationToken::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("`sum`") && text.contains("state.memory") && text.contains("state.spill"),
+        "{text}"
+    );
+    assert_eq!(error.class(), FailureClass::Fatal);
+}
+
+fn stopped_and_resumed(state: &StateOptions) {
     // Several partitions: on two workers and more, none knows where the others' stand.
     let rows: Vec<Vec<Row>> =
         (0..3).map(|p| (0..7000).map(|i| (i / 3, (3 * i + p) % 17, 3 * i + p)).collect()).collect();
@@ -504,6 +536,7 @@ fn a_stopped_job_goes_on_where_it_stood() {
                 changes: Default::default(),
             }),
             checkpoint_every: Duration::from_millis(5),
+            state: state.clone(),
             ..Default::default()
         };
         let stop = CancellationToken::new();

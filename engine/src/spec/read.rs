@@ -11,9 +11,11 @@ use super::{CheckpointOptions, NodeSpec, Spec, SpecErrors, TestSpec, yaml};
 use crate::params;
 use crate::problem::Problem;
 use crate::registry::Role;
+use crate::size::Size;
+use crate::state_memory::StateOptions;
 
 /// The sections of a graph and what they are.
-pub const SECTIONS: [(&str, &str); 9] = [
+pub const SECTIONS: [(&str, &str); 10] = [
     ("dataflow", "Name of the job: lower-case letters, digits, `_` and `-`."),
     ("version", "The graph's version, a whole number."),
     ("description", "What the graph is for."),
@@ -25,6 +27,7 @@ pub const SECTIONS: [(&str, &str); 9] = [
     ("operators", "What is done to them, by name."),
     ("sinks", "Where rows go, by name."),
     ("checkpoints", "How the job is checkpointed."),
+    ("state", "How much memory keyed state may take, and where the rest goes."),
     ("tests", "Rows in, rows out: `tidemill test` runs them."),
 ];
 
@@ -32,6 +35,8 @@ pub const SECTIONS: [(&str, &str); 9] = [
 const NODES_MAX: usize = 1_000;
 /// Fields of a node.
 const FIELDS: [&str; 4] = ["kind", "id", "from", "with"];
+/// Least memory for keyed state.
+const MEMORY_MIN: Size = Size::from_bytes(16 << 20);
 /// Longest name of a job or node.
 const NAME_MAX: usize = 64;
 
@@ -50,6 +55,7 @@ pub(super) fn read(
         description: None,
         nodes: Vec::new(),
         checkpoints: CheckpointOptions::default(),
+        state: StateOptions::default(),
         tests: Vec::new(),
         file: file.to_owned(),
         base: base.clone(),
@@ -80,6 +86,14 @@ pub(super) fn read(
         reader.problems.append(&mut findings.problems);
         if !value.poisoned {
             reader.checkpoints(value.resolved, &mut spec);
+        }
+    }
+    if let Some(value) = top.get("state") {
+        let mut findings = Findings::default();
+        let value = scope.expand(value, "state", At::default(), &mut findings);
+        reader.problems.append(&mut findings.problems);
+        if !value.poisoned {
+            reader.state(value.resolved, &mut spec);
         }
     }
     if let Some(value) = top.get("tests") {
@@ -398,6 +412,26 @@ impl Reader {
         if let Some(options) = self.parse::<CheckpointOptions>(value, "checkpoints") {
             spec.checkpoints = options;
         }
+    }
+
+    fn state(&mut self, value: Value, spec: &mut Spec) {
+        let Some(options) = self.parse::<StateOptions>(value, "state") else { return };
+        match options.memory {
+            Some(memory) if memory < MEMORY_MIN => {
+                let problem = Problem::new("state.memory", format!("{memory} is less than {MEMORY_MIN}"));
+                self.problem(problem.hint("this is for the state of all nodes together: `2GiB`, say"));
+            }
+            None if options.spill.is_some() => {
+                let problem = Problem::new("state.spill", "it is not said how much stays in memory");
+                self.problem(problem.hint("add `memory: 2GiB`, say").at_key());
+            }
+            _ => {}
+        }
+        if options.spill.as_ref().is_some_and(|folder| folder.is_empty() || folder.contains("://")) {
+            let problem = Problem::new("state.spill", "expected a folder on a local disk");
+            self.problem(problem.hint("checkpoints keep the state in object storage: `checkpoints.url`"));
+        }
+        spec.state = options;
     }
 
     fn tests(&mut self, value: &Value, spec: &mut Spec) {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::read::SECTIONS;
 use super::{CheckpointOptions, SourceOptions, TestSpec};
 use crate::registry::{Registry, Role};
+use crate::state_memory::StateOptions;
 
 /// The JSON Schema of a graph whose kinds are those of `registry`.
 pub fn json_schema(registry: &Registry) -> Value {
@@ -18,6 +19,7 @@ pub fn json_schema(registry: &Registry) -> Value {
         defs.insert(role.noun().into(), node);
     }
     let checkpoints = take::<CheckpointOptions>("checkpoints", &mut defs);
+    let state = take::<StateOptions>("state", &mut defs);
     let test = take::<TestSpec>("test", &mut defs);
     let mut properties = Map::new();
     for (section, text) in SECTIONS {
@@ -29,6 +31,7 @@ pub fn json_schema(registry: &Registry) -> Value {
                 json!({"type": "object", "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}})
             }
             "checkpoints" => checkpoints.clone(),
+            "state" => state.clone(),
             "tests" => json!({"type": "array", "items": test}),
             nodes => {
                 let role = if nodes == "sources" { "source" } else { nodes.trim_end_matches('s') };

@@ -16,6 +16,7 @@ operators:
 sinks:
   out: { kind: "null", from: both }
 checkpoints: { url: ./checkpoints, every: 5s }
+state: { memory: 2GiB, spill: ./state }
 tests:
   - name: rises
     given: { trades: [{ ts: 1, price: 2.5 }] }
@@ -59,6 +60,8 @@ fn a_graph_is_read_whole() {
     assert_eq!(spec.node("both").unwrap().with, json!({"n": 14}));
     assert_eq!(spec.checkpoints.url.as_deref(), Some("./checkpoints"));
     assert_eq!(spec.checkpoints.keep, 3);
+    assert_eq!(spec.state.memory.map(|memory| memory.bytes()), Some(2 << 30));
+    assert_eq!(spec.state.at(std::path::Path::new("/graphs")).spill.as_deref(), Some("/graphs/./state"));
     assert_eq!(spec.tests[0].given["trades"], [json!({"ts": 1, "price": 2.5})]);
     assert_eq!(spec.locate("operators.bars.with.by[1]"), Some((8, 72)));
     assert_eq!(spec.locate("operators.bars.with.nope"), spec.locate("operators.bars.with"));

@@ -26,7 +26,7 @@ fn counting() -> ExpiringState<Vec<u64>> {
 
 /// Counts each row of its key; the counts after each row.
 fn count(state: &mut ExpiringState<Vec<u64>>, rows: &[(i64, i64)]) -> Vec<u64> {
-    let (slots, counts) = state.rows(&batch(rows));
+    let (slots, counts) = state.rows(&batch(rows)).unwrap();
     slots
         .iter()
         .map(|slot| {
@@ -84,9 +84,9 @@ fn rows_make_the_same_whatever_batches_watermarks_and_restarts() {
                 // A snapshot is as of its beginning, though rows flow on while it is taken.
                 state.begin();
                 let (next, after) = rest.split_at((random(30) as usize).min(rest.len()));
-                let mut groups = state.next(1).unwrap_or_default();
+                let mut groups = state.next(1).unwrap().unwrap_or_default();
                 count(&mut state, next);
-                while let Some(more) = state.next(1) {
+                while let Some(more) = state.next(1).unwrap() {
                     groups.extend(more);
                 }
                 state = counting();
@@ -120,10 +120,10 @@ fn without_a_time_to_live_snapshots_are_those_of_keyed_state() {
     let mut plain = KeyedState::new(vec![3], &schema, Vec::<u64>::new());
     let mut never = ExpiringState::new(vec![3], &schema, None, Vec::<u64>::new);
     let rows = [(0, 1), (10_000, 1), (10_000, 2)];
-    let (slots, counts) = plain.rows(&batch(&rows));
+    let (slots, counts) = plain.rows(&batch(&rows)).unwrap();
     slots.iter().for_each(|slot| counts[*slot as usize] += 1);
     assert_eq!(count(&mut never, &rows), [1, 2, 1]);
     plain.begin();
     never.begin();
-    assert_eq!(plain.next(usize::MAX), never.next(usize::MAX));
+    assert_eq!(plain.next(usize::MAX).unwrap(), never.next(usize::MAX).unwrap());
 }
