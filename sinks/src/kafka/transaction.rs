@@ -92,8 +92,7 @@ impl Transactional for Producer {
         let (job, topic) = (self.out.job.clone(), self.out.topic.clone());
         blocking(move || {
             tidemill_engine::fault::point("kafka-before-commit");
-            let committed =
-                drain(&producer).and_then(|()| attempt(|| producer.commit_transaction(ATTEMPT)));
+            let committed = drain(&producer).and_then(|()| attempt(|| producer.commit_transaction(ATTEMPT)));
             tidemill_engine::fault::point("kafka-after-commit");
             match committed {
                 Ok(()) => ear.well(),

@@ -270,12 +270,8 @@ fn start(brokers: &Brokers) -> ExactlyOnce<Fake> {
     log.fence(0);
     log.fence(1);
     let written = Some(log.progress());
-    let fake = |id: usize| Fake {
-        brokers: brokers.clone(),
-        id,
-        epoch: log.epochs[id],
-        transaction: usize::MAX,
-    };
+    let fake =
+        |id: usize| Fake { brokers: brokers.clone(), id, epoch: log.epochs[id], transaction: usize::MAX };
     let turns = Turns::new([fake(0), fake(1)], "out", Clock::System);
     ExactlyOnce::new(turns, "out", &context(), written, true)
 }
@@ -294,7 +290,8 @@ fn rows(range: std::ops::Range<i64>) -> RecordBatch {
 async fn replay(writer: &mut ExactlyOnce<Fake>, brokers: &Brokers) -> Result<(), ConnectorError> {
     let mut at = 0;
     while at < ROWS {
-        let (n, then) = (1 + brokers.log().random(4) as i64, brokers.log().random(6));
+        let n = 1 + brokers.log().random(4) as i64;
+        let then = brokers.log().random(6);
         let to = ROWS.min(at + n);
         writer.write(rows(at..to)).await?;
         at = to;
@@ -327,7 +324,8 @@ async fn disturbed(seed: u64, fault: Option<(usize, Fault)>) -> usize {
     brokers.log().fault = fault;
     let first = replay(&mut writer, &brokers).await;
     let calls = brokers.log().calls;
-    if let Some(at) = brokers.log().taken_at {
+    let taken_at = brokers.log().taken_at;
+    if let Some(at) = taken_at {
         // The old process cannot write behind what the newer start has read, and says why it ends.
         assert_eq!(brokers.log().progress(), at, "{fault:?}");
         if at < ROWS {
@@ -367,12 +365,10 @@ async fn disturbed(seed: u64, fault: Option<(usize, Fault)>) -> usize {
 
 #[tokio::test]
 async fn whatever_fails_at_any_step_each_row_is_read_once_and_in_order() {
-    for seed in 1..=2 {
+    for seed in 1..=40 {
         let calls = disturbed(seed, None).await;
         for at in 1..=calls {
-            for fault in
-                [Fault::Refused, Fault::Lost, Fault::Killed, Fault::Taken, Fault::TakenSecondFirst]
-            {
+            for fault in [Fault::Refused, Fault::Lost, Fault::Killed, Fault::Taken, Fault::TakenSecondFirst] {
                 disturbed(seed, Some((at, fault))).await;
             }
         }
