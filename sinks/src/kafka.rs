@@ -101,7 +101,7 @@ pub struct Params {
     #[serde(default)]
     pub shards: Option<usize>,
     /// `exactly_once`: how long a transaction collects rows before it is committed. By default it is committed as soon as the
-    /// one before is, after 20ms at the latest; a longer one makes fewer transactions.
+    /// one before is, and that commit begins after 20ms at the latest; a set one makes fewer transactions.
     /// `at_least_once`: rows are sent as they come, and so often it is made sure that brokers have
     /// them all, which holds up those behind; default 1s.
     #[serde(default)]
