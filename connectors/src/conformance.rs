@@ -14,7 +14,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use tidemill_engine::clock::Clock;
 use tidemill_engine::component::SourcePlan;
 use tidemill_engine::connector::ConnectorError;
-use tidemill_engine::source::{Chunk, Position, Reject, Seqs, Source, SourceContext, SourceEvent};
+use tidemill_engine::source::{
+    Chunk, ChunkQueue, Position, Reject, Seqs, Source, SourceContext, SourceEvent,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -116,7 +118,7 @@ fn context(drive: &Drive) -> (SourceContext, mpsc::UnboundedReceiver<SourceEvent
 }
 
 async fn collect(
-    mut queue: mpsc::Receiver<Chunk>,
+    mut queue: ChunkQueue,
     columns: SchemaRef,
     drive: Drive,
     stop: CancellationToken,

@@ -38,6 +38,7 @@ pub use cluster::{Cluster, Secret, Timing};
 pub use control::Start;
 pub use failure::FailureClass;
 pub use job::{BatchRows, CheckpointOptions, JobError, RunOptions, run};
+pub(crate) use partition::bytes;
 pub use steering::{Control, Phase, Status};
 
 #[cfg(test)]

@@ -18,6 +18,11 @@ use crate::clock::Clock;
 use crate::connector::ConnectorError;
 use crate::metrics::Counts;
 
+mod queue;
+
+pub use queue::ChunkQueue;
+use queue::ChunkSender;
+
 /// Where a partition's reader stands: whatever the source needs to go on after the last row of a
 /// chunk. It is stored in checkpoints, so it must stay readable by later versions.
 pub type Position = Value;
@@ -124,13 +129,10 @@ pub enum SourceEvent {
     /// Where the partition that is announced next begins: read from there, it gives the same rows again.
     Begins(u32, Position),
     /// A partition, the queue its chunks come from, and whether a closed queue is the end of its data.
-    Partition(u32, mpsc::Receiver<Chunk>, Arc<AtomicBool>),
+    Partition(u32, ChunkQueue, Arc<AtomicBool>),
     /// All partitions known at the start have been announced: watermarks may move.
     Ready,
 }
-
-/// Chunks a partition may have waiting for its worker.
-pub const CHUNKS_QUEUED_MAX: usize = 4;
 
 impl SourceContext {
     /// Announces the partitions this instance reads now, in their order; call it once, first.
@@ -164,7 +166,7 @@ impl SourceContext {
     }
 
     fn partition(&self, id: u32) -> PartitionWriter {
-        let (tx, rx) = mpsc::channel(CHUNKS_QUEUED_MAX);
+        let (tx, rx) = queue::queue();
         let ended = Arc::new(AtomicBool::new(false));
         let _ = self.events.send(SourceEvent::Partition(id, rx, ended.clone()));
         PartitionWriter { id, tx, ended, wake: self.wake.clone() }
@@ -179,7 +181,7 @@ impl SourceContext {
 /// `end` each as it ends: until then the others wait for it.
 pub struct PartitionWriter {
     id: u32,
-    tx: mpsc::Sender<Chunk>,
+    tx: ChunkSender,
     ended: Arc<AtomicBool>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
@@ -197,7 +199,7 @@ impl PartitionWriter {
 
     /// Sends a chunk, waiting while the worker is behind.
     pub async fn send(&mut self, chunk: Chunk) -> Result<(), Stopped> {
-        self.tx.send(chunk).await.map_err(|_| Stopped)?;
+        self.tx.send(chunk).await.ok_or(Stopped)?;
         (self.wake)();
         Ok(())
     }
@@ -206,20 +208,12 @@ impl PartitionWriter {
     pub fn end(self) {
         self.ended.store(true, Ordering::Release);
     }
-
-    /// Sends a chunk from a blocking thread.
-    pub fn blocking_send(&mut self, chunk: Chunk) -> Result<(), Stopped> {
-        self.tx.blocking_send(chunk).map_err(|_| Stopped)?;
-        (self.wake)();
-        Ok(())
-    }
 }
 
 impl Drop for PartitionWriter {
     fn drop(&mut self) {
         // The queue closes with `tx`; the worker must look at it once more to see the end.
-        let (closed, _) = mpsc::channel(1);
-        self.tx = closed;
+        self.tx = ChunkSender::closed();
         (self.wake)();
     }
 }

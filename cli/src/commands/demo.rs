@@ -101,6 +101,7 @@ pub fn run_demo(args: Args) -> anyhow::Result<ExitCode> {
                 base: folder.clone(),
                 keep: 3,
                 from: Default::default(),
+                changes: Default::default(),
             }),
             checkpoint_every: Duration::from_secs(5),
             ..RunOptions::default()

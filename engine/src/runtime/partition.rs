@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use tokio::sync::mpsc;
 
 use crate::checkpoint::decisions::Floor;
 use crate::clock::Stopwatch;
 use crate::runtime::floors::Floors;
 use crate::runtime::intake::Intake;
-use crate::source::{Chunk, Position};
+use crate::source::{Chunk, ChunkQueue, Position};
 
 /// One partition of a source.
 pub struct Partition {
@@ -20,7 +19,7 @@ pub struct Partition {
     /// `_src` of its rows.
     pub origin: u64,
     /// Chunks that wait.
-    pub queue: mpsc::Receiver<Chunk>,
+    pub queue: ChunkQueue,
     /// A chunk that waits for a decision.
     pub stash: Option<Chunk>,
     /// A closed queue is the end of the data.
@@ -112,7 +111,7 @@ impl InFlight {
 }
 
 /// Bytes that a batch's rows take. A batch may be a slice of a large one: then only its part counts.
-fn bytes(batch: &RecordBatch) -> usize {
+pub fn bytes(batch: &RecordBatch) -> usize {
     let whole = batch.get_array_memory_size();
     if whole <= SMALL_BYTES {
         return whole;

@@ -258,7 +258,7 @@ fn two_sources(
     let (mut plan, out) = graph(&[vec![]], "0", false);
     let source = |id: usize, name: &str, with: crate::component::SourcePlan| {
         let mut node = plan.nodes[0].clone();
-        (node.id, node.name) = (id, name.into());
+        (node.id, node.name, node.identity) = (id, name.into(), name.into());
         if let Body::Source { plan, .. } = &mut node.body {
             *plan = with;
         }

@@ -113,7 +113,7 @@ impl SourceRun {
     fn join(
         &mut self,
         id: u32,
-        queue: tokio::sync::mpsc::Receiver<Chunk>,
+        queue: crate::source::ChunkQueue,
         ended_well: std::sync::Arc<std::sync::atomic::AtomicBool>,
     ) {
         let restored = self.restored.remove(&id);

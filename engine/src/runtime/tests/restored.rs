@@ -11,11 +11,11 @@ fn sum_of_sums(rows: &[Row], last: bool) -> (Plan, Collected) {
     };
     let (mut slow, mut again, mut sink) =
         (plan.nodes[0].clone(), plan.nodes[1].clone(), plan.nodes.remove(2));
-    (slow.id, slow.name) = (2, "slow".into());
+    (slow.id, slow.name, slow.identity) = (2, "slow".into(), "slow".into());
     if let Body::Source { plan, .. } = &mut slow.body {
         *plan = nothing;
     }
-    (again.id, again.name) = (3, "again".into());
+    (again.id, again.name, again.identity) = (3, "again".into(), "again".into());
     let edge = |from, exchange| Edge { from, port: Port::Rows, exchange };
     again.inputs = vec![edge(1, Exchange::Stay), edge(2, Exchange::Key(vec![3]))];
     if let Body::Operator { plan, delivery } = &mut again.body {
