@@ -14,9 +14,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use tidemill_engine::clock::Clock;
 use tidemill_engine::component::SourcePlan;
 use tidemill_engine::connector::ConnectorError;
-use tidemill_engine::source::{
-    Chunk, ChunkQueue, Position, Reject, Seqs, Source, SourceContext, SourceEvent,
-};
+use tidemill_engine::source::{ChunkQueue, Position, Reject, Seqs, Source, SourceContext, SourceEvent};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 

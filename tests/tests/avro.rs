@@ -25,7 +25,7 @@ use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::json::{EncodeOptions, Encoder};
 use tidemill_engine::row;
 use tidemill_engine::sink::{SinkContext, SinkWriter};
-use tidemill_engine::source::{Chunk, Seqs, SourceContext, SourceEvent};
+use tidemill_engine::source::{Seqs, SourceContext, SourceEvent};
 use tidemill_sinks::kafka::Kafka as KafkaSink;
 use tidemill_tests::patience::guarded;
 use tidemill_tests::{kafka, python, schema_registry, unique};
@@ -66,7 +66,7 @@ async fn read(with: Value, chunk_rows: usize) -> Result<Read, ConnectorError> {
         log: Default::default(),
     };
     let done = tokio::spawn(async move { plan.source.run(cx).await });
-    let mut queues: Vec<mpsc::Receiver<Chunk>> = Vec::new();
+    let mut queues: Vec<tidemill_engine::source::ChunkQueue> = Vec::new();
     while let Some(event) = guarded("no event of the source", events.recv()).await {
         match event {
             SourceEvent::Partition(_, queue, _) => queues.push(queue),

@@ -107,7 +107,7 @@ fn trades(address: &str, topic: &str, more: Value) -> Value {
 
 impl Reading {
     /// The queues of the partitions announced by `ready`.
-    async fn partitions(&mut self) -> Vec<(u32, mpsc::Receiver<Chunk>)> {
+    async fn partitions(&mut self) -> Vec<(u32, tidemill_engine::source::ChunkQueue)> {
         let mut queues = Vec::new();
         loop {
             match guarded("no event of the source", self.events.recv()).await {
