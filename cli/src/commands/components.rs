@@ -164,7 +164,7 @@ mod tests {
         let entries = chosen(&registry, None, Some("execution")).unwrap();
         let json = inside(&entries, "execution", "sizing", Format::Json).unwrap();
         let json: Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(json[0]["with"]["$ref"], "#/$defs/SizingParams");
+        assert_eq!(json[0]["with"]["anyOf"][0]["$ref"], "#/$defs/SizingParams");
         assert!(json[0]["with"]["$defs"]["SizingParams"]["oneOf"].is_array());
     }
 }

@@ -32,7 +32,7 @@ fn a_block_has_its_text_its_fields_and_its_deeper_blocks() {
 #[test]
 fn a_choice_has_its_variants_with_their_fields() {
     let text = flat(&page("execution.sizing"));
-    assert!(text.contains("default: none, it must be given"), "{text}");
+    assert!(text.contains("Not needed where signals bring their sizes"), "{text}");
     assert!(text.contains("fixed: number | text So many units"), "{text}");
     assert!(text.contains("volatility: (As large a part of equity as brings it to a volatility)"), "{text}");
     assert!(text.contains("max_leverage"), "{text}");
