@@ -5,6 +5,7 @@
 //! no IO; it reads frames in the order in which they came and says what should be sent or fetched. A
 //! capture holds every frame, answers of REST requests among them, so a replay gives the same rows.
 
+mod address;
 mod counts;
 mod emit;
 pub(crate) mod live;

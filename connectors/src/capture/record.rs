@@ -59,6 +59,9 @@ pub struct Header {
     /// The session that this one goes on from.
     #[serde(default)]
     pub after: Option<Cut>,
+    /// Hosts and paths that the feed connects to; older versions do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// Connections that are open as the session begins.
     #[serde(default)]
     pub open: Vec<u32>,

@@ -1,8 +1,8 @@
 //! From a protocol's rows and refused input to the engine's chunks: numbers, positions, sizes.
 //!
 //! `_seq` counts rows and refused input in the order of frames, so it doesn't depend on when rows are
-//! taken. A partition's position is `{"rows": n, "state": …, "capture": …}`: how many there were, what the
-//! protocol goes on from, and how much of the feed's own log was read for that, where it keeps one. That of a replay has
+//! taken. A partition's position is `{"rows": n, "state": …, "capture": …, "feed": …}`: how many there were, what the
+//! protocol goes on from, how much of the feed's own log was read for that, where it keeps one, and which feed it is. That of a replay has
 //! `input` in place of a state: which files it counts.
 
 use arrow::array::RecordBatch;
@@ -111,9 +111,12 @@ pub(crate) fn position(rows: u64, state: Value) -> Position {
     }
 }
 
-/// A position in a feed that keeps a log.
-pub(crate) fn logged(rows: u64, state: Value, cut: Option<Cut>) -> Position {
+/// A position in a live feed, at `addresses`, which may keep a log.
+pub(crate) fn logged(rows: u64, state: Value, cut: Option<Cut>, addresses: &[String]) -> Position {
     let mut position = position(rows, state);
+    if !addresses.is_empty() {
+        position["feed"] = json!(addresses);
+    }
     if let Some(cut) = cut {
         position["capture"] = json!(cut);
     }
@@ -129,6 +132,8 @@ pub(crate) struct Restored {
     pub state: Value,
     /// Where it is in the feed's own log.
     pub cut: Option<Cut>,
+    /// Which feed it is of; older versions do not say.
+    pub addresses: Vec<String>,
 }
 
 /// Reads a position; none is the beginning.
@@ -140,7 +145,11 @@ pub(crate) fn restored(position: Option<&Position>) -> Result<Restored, String> 
         Value::Null => None,
         cut => Some(serde_json::from_value(cut.clone()).map_err(|_| other())?),
     };
-    Ok(Restored { rows, state: position["state"].clone(), cut })
+    let addresses = match &position["feed"] {
+        Value::Null => Vec::new(),
+        addresses => serde_json::from_value(addresses.clone()).map_err(|_| other())?,
+    };
+    Ok(Restored { rows, state: position["state"].clone(), cut, addresses })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tidemill_engine::storage;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::address::{addresses, check};
 use super::counts::Counts;
 use super::emit::{Numbering, logged, restored};
 use super::feed::Feed;
@@ -66,6 +67,8 @@ pub(crate) const SESSION: SessionLimits = SessionLimits { frames: 1_000_000, age
 pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorError> {
     let fatal = |e: String| ConnectorError::Fatal(format!("source `{}`: {e}", feed.node));
     let position = restored(cx.restored.get(&0)).map_err(fatal)?;
+    let addresses = addresses(&(feed.make)().endpoints());
+    check("the checkpoint", &position.addresses, &addresses).map_err(fatal)?;
     let mut header = Header {
         job: feed.job.clone(),
         node: feed.node.clone(),
@@ -75,6 +78,7 @@ pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorE
         session_ns: cx.clock.now_ns(),
         run: cx.run,
         generation: cx.generation,
+        addresses: addresses.clone(),
         ..Header::default()
     };
     let capture = feed.params.capture.as_deref();
@@ -129,6 +133,7 @@ pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorE
     let mut driver = Driver {
         feed,
         node: &feed.node,
+        addresses,
         writer,
         numbering: Numbering { next: rows },
         fetcher: fetcher.map_err(fatal)?,
@@ -164,6 +169,8 @@ pub(crate) async fn run(feed: &Feed, cx: SourceContext) -> Result<(), ConnectorE
 struct Driver<'a> {
     feed: &'a Feed,
     node: &'a str,
+    /// Which feed it is.
+    addresses: Vec<String>,
     cx: &'a SourceContext,
     protocol: Box<dyn Protocol>,
     writer: PartitionWriter,
@@ -278,6 +285,7 @@ impl Driver<'_> {
             state,
             run: self.cx.run,
             generation: self.cx.generation,
+            addresses: self.addresses.clone(),
             after: Some(after),
             open: self.open.iter().copied().collect(),
             ..Header::default()
@@ -382,7 +390,7 @@ impl Driver<'_> {
             cut = Some(capture.at());
         }
         // One chunk, even if a frame made more rows than were requested: the state is that behind all of them.
-        let chunk = numbered.chunk(logged(self.numbering.next, self.protocol.state(), cut));
+        let chunk = numbered.chunk(logged(self.numbering.next, self.protocol.state(), cut, &self.addresses));
         tokio::select! {
             biased;
             () = self.cx.stop.cancelled() => Ok(false),

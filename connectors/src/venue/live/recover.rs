@@ -22,6 +22,7 @@ use crate::capture::reader::Capture;
 use crate::capture::record::{Cut, Header};
 use crate::capture::session::{Session, SessionReader, sessions};
 use crate::capture::writer::CaptureWriter;
+use crate::venue::address::{addresses, check};
 use crate::venue::counts::Counts;
 use crate::venue::emit::{Numbering, Restored, logged};
 use crate::venue::feed::Feed;
@@ -115,6 +116,11 @@ impl Recovery {
         while let Some(session) = chain.last().and_then(|last| next(last.header.session_ns)) {
             chain.push(session.clone());
         }
+        let what = format!("the capture of `{}` in {url}", feed.node);
+        let addresses = addresses(&(feed.make)().endpoints());
+        for session in &chain {
+            check(&what, &session.header.addresses, &addresses)?;
+        }
         let recovery = Recovery { capture, sessions: chain, known, url: url.to_owned() };
         Ok(Found { recovery: Some(recovery), session_ns_min })
     }
@@ -147,6 +153,7 @@ impl Recovery {
                 counts: &mut *counts,
                 protocol: machine(feed, state).map_err(fatal)?,
                 numbering: Numbering { next },
+                addresses: addresses(&(feed.make)().endpoints()),
                 open: open.iter().copied().collect(),
                 at: Cut { session_ns: *session_ns, frames: 0 },
                 out: Output::default(),
@@ -255,6 +262,7 @@ struct Reading<'a> {
     counts: &'a mut Counts,
     protocol: Box<dyn Protocol>,
     numbering: Numbering,
+    addresses: Vec<String>,
     open: BTreeSet<u32>,
     at: Cut,
     out: Output,
@@ -317,7 +325,12 @@ impl Reading<'_> {
         if numbered.is_empty() {
             return true;
         }
-        let chunk = numbered.chunk(logged(self.numbering.next, self.protocol.state(), Some(self.at)));
+        let chunk = numbered.chunk(logged(
+            self.numbering.next,
+            self.protocol.state(),
+            Some(self.at),
+            &self.addresses,
+        ));
         tokio::select! {
             biased;
             () = self.cx.stop.cancelled() => false,

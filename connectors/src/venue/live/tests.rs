@@ -201,6 +201,30 @@ async fn another_run_reads_no_log_and_a_log_that_is_gone_is_refused() {
     assert!(error.contains("capture of `n`") && error.contains("--from none"), "{error}");
 }
 
+/// Given a checkpoint or a log of one feed, when the graph connects to another, then it does not go on from them.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_feed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |url: &str| feed(folder.path(), Some(url.into()), 1_000_000);
+    let header = Header { addresses: vec!["127.0.0.1/trades".into()], ..header(5) };
+    let clock = Clock::Manual(Arc::new(AtomicI64::new(1_700_000_000_000_000_000)));
+    let mut writer = CaptureWriter::start("log", folder.path(), header, clock).await.unwrap();
+    for frame in frames(20) {
+        writer.write(&frame).await.unwrap();
+    }
+    writer.finish().await.unwrap();
+    // Without a checkpoint, the log of the run says which feed it is.
+    let error = read(&at("ws://127.0.0.1:9/quotes"), None, RUN, 20).await.err().unwrap().to_string();
+    assert!(error.contains("capture of `n`") && error.contains("127.0.0.1/trades"), "{error}");
+    let same = read(&at("ws://127.0.0.1:9/trades?key=2"), None, RUN, 20).await.unwrap();
+    let position = &same.positions.last().unwrap().2;
+    assert_eq!(position["feed"], json!(["127.0.0.1/trades"]));
+    let other = read(&at("wss://other.example/trades"), Some(position.clone()), RUN, 1).await;
+    let error = other.err().unwrap().to_string();
+    assert!(error.contains("the checkpoint is of the feed at 127.0.0.1/trades"), "{error}");
+    assert!(error.contains("connects to other.example/trades") && error.contains("--from none"), "{error}");
+}
+
 /// The log of a feed whose protocol can begin anywhere is cut into short sessions, and is one stream all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_follow_one_another_are_one_stream_and_a_restart_reads_the_last() {
