@@ -485,21 +485,20 @@ fn message(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// How long sources are waited for.
+/// How long sources are waited for: longer where they may have to put away what they have read.
 const SOURCES_END: Duration = Duration::from_secs(30);
+const SOURCES_END_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Sinks finish what they have got; after a failure nothing more comes. Then sources return.
 fn let_go(shared: &Shared) {
     let within = shared.options.end_within;
-    let mut lingering = shared.tokio.block_on(shared.tasks.end(within));
+    let lingering = shared.tokio.block_on(shared.tasks.end(within));
     shared.stop.cancel();
-    let sources = shared.tokio.block_on(shared.sources.end(SOURCES_END));
+    // What one reads or logs after its run counts for nothing, so the job may go on beside it.
+    let patience = if shared.failed() { SOURCES_END_AFTER_FAILURE } else { SOURCES_END };
+    let sources = shared.tokio.block_on(shared.sources.end(patience));
     if !sources.is_empty() {
         tracing::warn!(sources = sources.join(", "), "sources have not ended with the run, and are aborted");
-        // After the last checkpoint, a source has nothing left that counts.
-        if shared.failed() {
-            lingering.extend(sources);
-        }
     }
     if !lingering.is_empty() {
         shared.lingers(lingering.join("`, `"), within);
