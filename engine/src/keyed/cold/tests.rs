@@ -147,7 +147,8 @@ fn rows_and_snapshots_are_those_of_state_without_a_limit() {
             }
             // Rows, watermarks and evictions go on while the snapshot is taken.
             let at_the_cut = (expected.clone(), rest);
-            (spilling.begin(), plain.begin());
+            spilling.begin();
+            plain.begin();
             let (mut ours, mut theirs) = (Groups::new(), Groups::new());
             let budget = [1, 500, 1 << 20][random.below(3) as usize];
             let mut turns = 0;

@@ -34,7 +34,7 @@ fn sum_of_sums(rows: &[Row], last: bool) -> (Plan, Collected) {
 fn held_rows_that_need_not_move_go_to_the_owner_of_their_key() {
     let rows: Vec<Row> = (0..3000).map(|i| (i, (3 * i) % 17, i)).collect();
     let mut sums = std::collections::HashMap::new();
-    let twice = oracle(&[rows.clone()], 0).into_iter().map(|(ts, k, v)| {
+    let twice = oracle(std::slice::from_ref(&rows), 0).into_iter().map(|(ts, k, v)| {
         let sum: &mut i64 = sums.entry(k).or_default();
         *sum = (*sum * 31 + v) % 1_000_003;
         (ts, k, *sum)
