@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
@@ -53,6 +54,8 @@ pub struct Coordinator {
     /// The last checkpoint of this start; where it has none of its own, the one that it began with.
     last: Option<Manifest>,
     failures: u32,
+    /// Old checkpoints are being removed.
+    pruning: Arc<AtomicBool>,
     /// The last checkpoint is committed: there is nothing left to do.
     closed: bool,
     commits: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
@@ -90,6 +93,7 @@ impl Coordinator {
             open: None,
             last: shared.start.manifest.clone(),
             failures: 0,
+            pruning: Arc::default(),
             closed: false,
             commits: mpsc::unbounded_channel(),
             shared,
@@ -259,7 +263,7 @@ impl Coordinator {
         }
         let manifest = manifest(&self.shared, self.peers, id, reason, &open.acks);
         let (tx, store) = (self.commits.0.clone(), self.shared.store.clone());
-        let (took, last) = (open.watch.elapsed(), self.last.clone());
+        let (took, last, pruning) = (open.watch.elapsed(), self.last.clone(), self.pruning.clone());
         self.shared.tokio.spawn(async move {
             crate::fault::point("before-manifest");
             let outcome = match (&store, &last) {
@@ -278,10 +282,14 @@ impl Coordinator {
                 );
             }
             let _ = tx.send((id, reason, outcome.map(|()| manifest)));
-            if let Some(store) = store
-                && let Err(error) = store.prune().await
-            {
-                tracing::warn!(%error, "old checkpoints were not removed");
+            // One at a time: storage that is slow to list must not be asked for more and more lists.
+            let last = matches!(reason, Reason::Stop | Reason::End);
+            let busy = pruning.swap(true, Ordering::AcqRel);
+            if let Some(store) = store.filter(|_| last || !busy) {
+                if let Err(error) = store.prune().await {
+                    tracing::warn!(%error, "old checkpoints were not removed");
+                }
+                pruning.store(false, Ordering::Release);
             }
         });
     }

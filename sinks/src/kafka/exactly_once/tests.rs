@@ -134,8 +134,8 @@ impl Log {
     }
 
     fn progress(&self) -> i64 {
-        let committed = self.records.iter().filter(|(t, p, _)| *p == PROGRESS && self.is_committed(*t));
-        committed.last().map_or(0, |(.., value)| *value)
+        let mut committed = self.records.iter().filter(|(t, p, _)| *p == PROGRESS && self.is_committed(*t));
+        committed.next_back().map_or(0, |(.., value)| *value)
     }
 
     /// At any instant: what is committed is each row below the progress, once; readers see them in order.
@@ -342,7 +342,7 @@ async fn disturbed(seed: u64, fault: Option<(usize, Fault)>) -> usize {
     }
     if first.is_err() || fault.is_some() {
         // Its last commit may still be under way while the next start begins.
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             drop(writer);
         }
         let mut again = start(&brokers);
