@@ -493,8 +493,8 @@ async fn a_registry_in_trouble_delays_rows_and_refuses_none() {
         other => panic!("{other:?}"),
     }
     for (answer, part) in [
-        ((404, "<html>".to_owned()), "mend the `url`"),
-        ((401, "{}".to_owned()), "mend `username` and `password`"),
+        ((404, "<html>".to_owned()), "correct the `url`"),
+        ((401, "{}".to_owned()), "correct `username` and `password`"),
         ((200, "<html>".to_owned()), "did not answer with JSON"),
     ] {
         let (url, _) = play(vec![answer]).await;

@@ -184,10 +184,20 @@ impl Registry {
 
     /// The id of an Avro schema under `subject`, which is made where it is not there yet.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, ConnectorError> {
-        match self
-            .request(Method::POST, &["subjects", subject, "versions"], Some(json!({ "schema": schema })))
-            .await?
-        {
+        match self.register_once(subject, schema).await {
+            // Another has just made the subject, or a request did whose answer was lost: some registries call that a conflict.
+            Err(refused @ ConnectorError::Fatal(_)) => match self.lookup(subject, schema).await {
+                Ok(Some(id)) => Ok(id),
+                Ok(None) => self.register_once(subject, schema).await,
+                Err(_) => Err(refused),
+            },
+            done => done,
+        }
+    }
+
+    async fn register_once(&self, subject: &str, schema: &str) -> Result<u32, ConnectorError> {
+        let body = json!({ "schema": schema });
+        match self.request(Method::POST, &["subjects", subject, "versions"], Some(body)).await? {
             Answer::Found(answer) => self.id(&answer),
             Answer::Missing => Err(self.strange("an id")),
         }
