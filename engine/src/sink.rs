@@ -115,23 +115,6 @@ pub trait SinkWriter: Send {
     /// not yet flushed, at the row limit, and before every checkpoint.
     async fn flush(&mut self, watermark: i64) -> Result<(), ConnectorError>;
 
-    /// Like [`flush`](Self::flush), but may return before the rows are durable; [`flushed`](Self::flushed) waits for that.
-    /// What is under way becomes durable before what is flushed later. Called in place of `flush` where no checkpoint waits.
-    async fn begin_flush(&mut self, watermark: i64) -> Result<(), ConnectorError> {
-        self.flush(watermark).await
-    }
-
-    /// Waits until what `begin_flush` left under way is durable, or has failed; for ever where there is nothing. May be
-    /// dropped at any await and called again.
-    async fn flushed(&mut self) -> Result<(), ConnectorError> {
-        std::future::pending().await
-    }
-
-    /// Whether rows should be flushed at once, though their linger has not passed.
-    fn flushes_early(&self) -> bool {
-        false
-    }
-
     /// Everything before checkpoint `id` has been written and flushed; gives what the checkpoint
     /// should remember of this shard. Files become visible here.
     async fn checkpoint(&mut self, _id: u64) -> Result<Value, ConnectorError> {

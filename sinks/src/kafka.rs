@@ -1,9 +1,8 @@
 //! The `kafka` sink: rows as JSON or Avro messages, exactly once or at least once.
 //!
 //! Exactly once does not wait for checkpoints: each shard writes its rows *and* its progress in one
-//! short transaction, so consumers that read committed messages see rows within the linger and the time of a commit. Two
-//! producers take turns ([`turns`]), so one is filled while the other commits. The argument why that is sound stands in
-//! [`exactly_once`].
+//! short transaction, so consumers that read committed messages see rows within the linger. The
+//! argument why that is sound stands in [`exactly_once`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +26,12 @@ mod format;
 mod key;
 mod outbox;
 mod progress;
-mod transaction;
-mod turns;
 
 /// Most shards a sink may have: each is a transactional id that the brokers remember.
 const SHARDS_MAX: usize = 256;
 /// Rows a transaction may have.
 const ROWS_MAX: usize = 65_536;
-/// Longest time a row waits until its commit begins.
+/// Longest time a row waits for its commit.
 const LINGER_EXACTLY_ONCE: Duration = Duration::from_millis(20);
 /// Rows are on their way when they have been written: a flush only waits for the brokers' word, and
 /// with it all rows behind. Checkpoints flush by themselves.
@@ -100,8 +97,7 @@ pub struct Params {
     /// job lives.
     #[serde(default)]
     pub shards: Option<usize>,
-    /// `exactly_once`: how long a transaction collects rows before it is committed. By default it is committed as soon as the
-    /// one before is, and that commit begins after 20ms at the latest; a set one makes fewer transactions.
+    /// `exactly_once`: longest time a row waits for its transaction to be committed; default 20ms.
     /// `at_least_once`: rows are sent as they come, and so often it is made sure that brokers have
     /// them all, which holds up those behind; default 1s.
     #[serde(default)]
@@ -236,7 +232,6 @@ impl SinkKind for Kafka {
         let sink = KafkaSink {
             target: Target { connection, topic: params.topic, key, compression: params.compression, avro },
             exactly_once,
-            early: params.linger.is_none(),
             partitions: params.partitions,
             create: params.create,
         };
@@ -301,8 +296,6 @@ struct Target {
 struct KafkaSink {
     target: Target,
     exactly_once: bool,
-    /// Whether transactions are committed as soon as the one before is.
-    early: bool,
     partitions: usize,
     create: bool,
 }
@@ -326,7 +319,7 @@ impl Sink for KafkaSink {
             make_topic(connection, topic, self.partitions, &[("retention.ms", "-1")]).await?;
         }
         Ok(if self.exactly_once {
-            Box::new(exactly_once::open(&self.target, self.early, cx).await?)
+            Box::new(exactly_once::open(&self.target, cx).await?)
         } else {
             Box::new(at_least_once::open(&self.target, cx).await?)
         })

@@ -56,27 +56,19 @@ impl SinkTask {
         let mut since: Option<Stopwatch> = None;
         let mut covered = true;
         loop {
-            let left =
-                since.as_ref().filter(|_| covered).map(|s| self.policy.linger.saturating_sub(s.elapsed()));
-            let due = async {
-                match left {
-                    Some(left) => tokio::time::sleep(left).await,
-                    None => std::future::pending().await,
+            let due = match &since {
+                Some(since) if covered => {
+                    let left = self.policy.linger.saturating_sub(since.elapsed());
+                    match tokio::time::timeout(left, self.messages.recv()).await {
+                        Ok(message) => message.map(Some),
+                        Err(_) => Some(None),
+                    }
                 }
+                _ => self.messages.recv().await.map(Some),
             };
-            let (message, mut flush) = tokio::select! {
-                biased;
-                message = self.messages.recv() => match message {
-                    Some(message) => (Some(message), false),
-                    // The node is gone: the run has failed, and what is not flushed is replayed.
-                    None => return Ok(()),
-                },
-                flushed = writer.flushed() => {
-                    flushed?;
-                    (None, false)
-                }
-                () = due => (None, true),
-            };
+            // The node is gone: the run has failed, and what is not flushed is replayed.
+            let Some(message) = due else { return Ok(()) };
+            let mut flush = message.is_none();
             match message {
                 Some(SinkMessage::Rows(rows)) => {
                     waiting += rows.num_rows();
@@ -105,10 +97,9 @@ impl SinkTask {
             if covered && waiting > 0 {
                 flush |= waiting >= self.policy.rows_max;
                 flush |= since.as_ref().is_some_and(|s| s.elapsed() >= self.policy.linger);
-                let early = self.policy.linger == Duration::ZERO || writer.flushes_early();
-                flush |= early && self.messages.is_empty();
+                flush |= self.policy.linger == Duration::ZERO && self.messages.is_empty();
                 if flush {
-                    writer.begin_flush(watermark).await?;
+                    writer.flush(watermark).await?;
                     (waiting, since) = (0, None);
                 }
             }

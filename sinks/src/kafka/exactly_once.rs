@@ -1,15 +1,12 @@
-//! Exactly once: rows and progress in one short transaction, of two producers in turn.
+//! Exactly once: rows and progress in one short transaction.
 //!
 //! Why it is sound. Rows reach a shard in order of `ts`. Let a flush's *progress* P be one more than
 //! the `ts` of the last row written; the flush promises that all rows before its watermark have
 //! been written and none at or after it, so all rows with `ts < P` are in this or earlier
 //! transactions, and none with `ts >= P` is. Rows and P are committed together, so this holds of
-//! every state that the brokers can be in, whenever the process is killed: transactions are committed in the order in which
-//! they were filled ([`Turns`]), so what is committed is always a beginning of what was written. A restart first fences
-//! both old producers (an open transaction is aborted, one about to be committed is completed), and only then reads P. In
-//! between, with one producer fenced, the old process can still commit the transaction that the other has completed, if
-//! the one before is committed; then it has to begin one with the fenced producer, and ends. So when both are fenced,
-//! P is final. It replays from a checkpoint at T, which was taken after a flush: no row before
+//! every state that the brokers can be in, whenever the process is killed. A restart first fences
+//! the old writer (its open transaction is aborted, one about to be committed is completed), and
+//! only then reads P. It replays from a checkpoint at T, which was taken after a flush: no row before
 //! T is missing from the topic. Replay is deterministic, so the rows with `ts < P` that come again
 //! are the ones that are there, and are dropped; those with `ts >= P` are not there, and are written.
 //!
@@ -19,74 +16,88 @@
 //! the watermark itself: a bounded job ends at the watermark of all rows, and can go on later.
 //!
 //! A run that begins from nothing (`--from none`) writes everything again, whatever progress earlier
-//! runs left: its first transaction says so, and of records only the newest is ever read. Until then the progress
-//! of the run before stays as it is, so a start that another sink refuses changes nothing.
-//!
-//! The first producer has the transactional id that earlier versions gave their only one, so theirs are fenced, too.
+//! runs left: it commits a record of its own first, and of records only the newest is ever read.
 //!
 //! All of this stands on the replay. Where a source that feeds the sink cannot be read again (a live feed without
 //! a capture), a restart brings no old rows but new ones, and a venue's clock, or one that was set back, may put them
 //! below P. So nothing is dropped then: the promise is at least once across a crash, rows of one start are in
 //! order, and what sources beside it do bring again is in the topic twice.
 
+use std::time::Duration;
+
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::{Value, json};
+use tidemill_connectors::kafka::client::{Ear, blocking};
+use tidemill_engine::clock::{Clock, Stopwatch};
 use tidemill_engine::connector::ConnectorError;
 use tidemill_engine::row;
 use tidemill_engine::sink::{SinkContext, SinkWriter};
 
 use super::Target;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, drain, failed};
 use super::progress::{self, Progress};
-use super::transaction::{Producer, TRANSACTION_TIMEOUT, Transactional};
-use super::turns::Turns;
 
-/// The writer of one shard.
-pub(super) struct ExactlyOnce<T = Producer> {
-    turns: Turns<T>,
+/// Brokers abort a transaction that is open for longer.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one attempt to fence, commit or abort may take; they are repeated.
+const ATTEMPT: Duration = Duration::from_secs(10);
+const ATTEMPTS: usize = 6;
+
+pub(super) struct ExactlyOnce {
+    out: Outbox,
+    clock: Clock,
+    progress_topic: String,
     progress: Progress,
-    /// Rows before it are in the topic: those that come again are left out. `None` where nothing ever was written.
-    written: Option<i64>,
-    /// How many rows of a replay have been left out, until a transaction of this start begins.
-    left_out: u64,
-    /// The `ts` of the last row that this start has written.
+    /// What is committed; `None` where nothing ever was.
+    committed: Option<i64>,
+    open: Option<Stopwatch>,
+    /// The `ts` of the last row in the open transaction.
     last: i64,
-    /// Whether a commit begins as soon as the one before is done, without waiting for the linger.
-    early: bool,
 }
 
-pub(super) async fn open(
-    target: &Target,
-    early: bool,
-    cx: SinkContext,
-) -> Result<ExactlyOnce, ConnectorError> {
+pub(super) async fn open(target: &Target, cx: SinkContext) -> Result<ExactlyOnce, ConnectorError> {
     let progress_topic = progress::topic(&cx.job, &cx.name);
     progress::prepare(&target.connection, &progress_topic, cx.shards).await?;
+    let id = progress::transactional_id(&cx.job, &cx.name, cx.shard);
     let timeout = TRANSACTION_TIMEOUT.as_millis().to_string();
-    let [first, second] = progress::transactional_ids(&cx.job, &cx.name, cx.shard);
-    let fence = async |id: &str| {
-        let settings = [
-            ("transactional.id", id),
-            ("transaction.timeout.ms", timeout.as_str()),
-            ("message.timeout.ms", timeout.as_str()),
-        ];
-        let out = Outbox::open(target, &cx.job, cx.schema.clone(), &settings).await?;
-        Producer::fence(out, &progress_topic).await
-    };
-    // Both, before the progress is read.
-    let (first, second) = tokio::try_join!(fence(&first), fence(&second))?;
+    let settings = [
+        ("transactional.id", id.as_str()),
+        ("transaction.timeout.ms", timeout.as_str()),
+        ("message.timeout.ms", timeout.as_str()),
+    ];
+    let out = Outbox::open(target, &cx.job, cx.schema.clone(), &settings).await?;
+    let producer = out.producer.clone();
+    let fenced = blocking(move || Ok(attempt(|| producer.init_transactions(ATTEMPT)))).await?;
+    fenced.map_err(|e| out.failed("start transactions", &e))?;
     let found = progress::read(&target.connection, &progress_topic, cx.shard).await?;
-    if found.as_ref().is_some_and(|p| p.run != cx.run) {
+    let stale = found.as_ref().is_some_and(|p| p.run != cx.run);
+    let committed = reconcile(found, &target.topic, &progress_topic, &cx)?;
+    let progress = Progress {
+        job: cx.job,
+        sink: cx.name,
+        shard: cx.shard,
+        shards: cx.shards,
+        topic: target.topic.clone(),
+        watermark: 0,
+        generation: cx.generation,
+        run: cx.run,
+    };
+    let mut writer =
+        ExactlyOnce { out, clock: cx.clock, progress_topic, progress, committed, open: None, last: i64::MIN };
+    if stale {
         tracing::info!(
             topic = target.topic,
             shard = cx.shard,
             "a new run: everything is written again, behind what earlier runs wrote"
         );
+        writer.begin()?;
+        writer.flush(i64::MIN).await?;
+        writer.committed = None;
     }
-    let written = reconcile(found, &target.topic, &progress_topic, &cx)?;
-    let turns = Turns::new([first, second], &target.topic, cx.clock.clone());
-    Ok(ExactlyOnce::new(turns, &target.topic, &cx, written, early))
+    Ok(writer)
 }
 
 /// Where to go on, from what the brokers and the checkpoint say.
@@ -97,13 +108,9 @@ fn reconcile(
     cx: &SinkContext,
 ) -> Result<Option<i64>, ConnectorError> {
     let (shard, shards) = (cx.shard, cx.shards);
-    // A run that begins here from nothing is the newest, whatever a clock said that was ahead: the checkpoint store has
-    // decided so, and lets no row flow where it was overtaken since.
-    let begins = cx.fresh && !cx.resumed;
-    if let Some(p) = found.as_ref().filter(|p| p.generation > cx.generation && !(begins && p.run != cx.run)) {
+    if let Some(p) = found.as_ref().filter(|p| p.generation > cx.generation) {
         return Err(ConnectorError::Fenced(format!(
-            "a newer run of job `{}` (start {}, this is {}) has taken over topic `{topic}`; if there is none, its \
-             checkpoints are elsewhere or lost: run with `--from none` into a new topic",
+            "a newer run of job `{}` (start {}, this is {}) has taken over topic `{topic}`",
             cx.job, p.generation, cx.generation
         )));
     }
@@ -151,94 +158,131 @@ fn reconcile(
     Ok(committed)
 }
 
-impl<T: Transactional> ExactlyOnce<T> {
-    fn new(turns: Turns<T>, topic: &str, cx: &SinkContext, written: Option<i64>, early: bool) -> Self {
-        let progress = Progress {
-            job: cx.job.clone(),
-            sink: cx.name.clone(),
-            shard: cx.shard,
-            shards: cx.shards,
-            topic: topic.to_owned(),
-            watermark: 0,
-            generation: cx.generation,
-            run: cx.run,
-        };
-        Self { turns, progress, written, left_out: 0, last: i64::MIN, early }
-    }
-}
-
 #[async_trait]
-impl<T: Transactional> SinkWriter for ExactlyOnce<T> {
+impl SinkWriter for ExactlyOnce {
     async fn write(&mut self, rows: RecordBatch) -> Result<(), ConnectorError> {
         let ts = row::ts(&rows);
         debug_assert!(ts.is_sorted());
-        let known = self.written.map_or(0, |p| ts.partition_point(|t| *t < p));
-        if known > 0 && self.last > i64::MIN {
-            tracing::error!(
-                sink = self.progress.sink,
-                shard = self.progress.shard,
-                rows = known,
-                "rows came behind later ones that are written to topic `{}`, and were left out: please report this",
-                self.progress.topic
-            );
-        } else {
-            self.left_out += known as u64;
-        }
+        let known = self.committed.map_or(0, |p| ts.partition_point(|t| *t < p));
         let Some(last) = ts[known..].last().copied() else { return Ok(()) };
-        if self.left_out > 0 {
-            tracing::info!(
-                sink = self.progress.sink,
-                shard = self.progress.shard,
-                rows = self.left_out,
-                "rows that are in topic `{}` already came again and were left out",
-                self.progress.topic
-            );
-            self.left_out = 0;
+        let rows = rows.slice(known, rows.num_rows() - known);
+        if self.open.is_none() {
+            self.begin()?;
         }
         self.last = last;
-        self.turns.write(&rows.slice(known, rows.num_rows() - known)).await
+        match self.out.write(&rows).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.give_up(error).await),
+        }
     }
 
     async fn flush(&mut self, watermark: i64) -> Result<(), ConnectorError> {
-        self.begin_flush(watermark).await?;
-        self.turns.settle().await
-    }
-
-    async fn begin_flush(&mut self, watermark: i64) -> Result<(), ConnectorError> {
-        if !self.turns.has_rows() {
+        if self.open.is_none() {
             return Ok(());
         }
         self.progress.watermark = watermark.min(self.last.saturating_add(1));
-        self.turns.begin_commit(&self.progress).await?;
-        self.written = Some(self.progress.watermark);
-        Ok(())
-    }
-
-    async fn flushed(&mut self) -> Result<(), ConnectorError> {
-        if self.turns.is_settled() {
-            std::future::pending::<()>().await;
+        match self.commit().await {
+            Ok(()) => {
+                self.open = None;
+                self.committed = Some(self.progress.watermark);
+                self.out.ear.well();
+                Ok(())
+            }
+            Err(error) => Err(self.give_up(error).await),
         }
-        self.turns.settle().await
-    }
-
-    fn flushes_early(&self) -> bool {
-        self.early && self.turns.is_settled()
     }
 
     fn horizon(&self) -> Option<i64> {
-        self.written.filter(|p| *p > i64::MIN)
+        self.committed.filter(|p| *p > i64::MIN)
     }
 
     async fn checkpoint(&mut self, _: u64) -> Result<Value, ConnectorError> {
-        self.turns.settle().await?;
-        let Progress { topic, shards, .. } = &self.progress;
-        Ok(json!({ "topic": topic, "shards": shards, "watermark": self.written }))
-    }
-
-    async fn close(&mut self) -> Result<(), ConnectorError> {
-        self.turns.settle().await
+        Ok(
+            json!({ "topic": self.progress.topic, "shards": self.progress.shards, "watermark": self.committed }),
+        )
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl ExactlyOnce {
+    fn begin(&mut self) -> Result<(), ConnectorError> {
+        self.out.producer.begin_transaction().map_err(|e| self.out.failed("write", &e))?;
+        self.open = Some(self.clock.start());
+        Ok(())
+    }
+
+    async fn commit(&self) -> Result<(), ConnectorError> {
+        let value = serde_json::to_vec(&self.progress)
+            .map_err(|e| ConnectorError::fatal("cannot write progress", e))?;
+        let key = format!("{}/{}/{}", self.progress.job, self.progress.sink, self.progress.shard);
+        loop {
+            let record = BaseRecord::to(&self.progress_topic)
+                .partition(self.progress.shard as i32)
+                .key(key.as_bytes())
+                .payload(&value[..]);
+            match self.out.producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err((error, _)) => return Err(self.out.failed("write progress", &error)),
+            }
+        }
+        tidemill_engine::fault::point("kafka-before-commit");
+        let producer = self.out.producer.clone();
+        let committed = blocking(move || Ok(commit(&producer))).await?;
+        tidemill_engine::fault::point("kafka-after-commit");
+        committed.map_err(|error| self.out.failed("commit", &error))
+    }
+
+    /// Aborts what is open, as far as that can be done, and finds the right word for the error.
+    async fn give_up(&mut self, error: ConnectorError) -> ConnectorError {
+        let Some(opened) = self.open.take() else { return error };
+        // Brokers fence the writer of a transaction that took too long just as an old one.
+        if matches!(error, ConnectorError::Fenced(_)) {
+            return match opened.elapsed() {
+                long if long >= TRANSACTION_TIMEOUT => ConnectorError::Transient(format!(
+                    "a transaction to kafka topic `{}` was open for {} s, and brokers abort them after {}",
+                    self.progress.topic,
+                    long.as_secs(),
+                    TRANSACTION_TIMEOUT.as_secs()
+                )),
+                _ => error,
+            };
+        }
+        let producer = self.out.producer.clone();
+        let aborted = blocking(move || Ok(producer.abort_transaction(ATTEMPT))).await;
+        if let Ok(Err(why)) = aborted {
+            // Should a newer run be the reason, that is the better word.
+            let word = failed(
+                &self.out.producer,
+                &self.out.ear,
+                &self.progress.job,
+                &self.progress.topic,
+                "abort",
+                &why,
+            );
+            if matches!(word, ConnectorError::Fenced(_)) {
+                return word;
+            }
+        }
+        error
+    }
+}
+
+fn commit(producer: &ThreadedProducer<Ear>) -> Result<(), KafkaError> {
+    drain(producer)?;
+    attempt(|| producer.commit_transaction(ATTEMPT))
+}
+
+/// Repeats a call that may succeed when it is called again.
+fn attempt(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let mut attempts = 1;
+    loop {
+        match call() {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && attempts < ATTEMPTS => {
+                attempts += 1
+            }
+            done => return done,
+        }
+    }
+}

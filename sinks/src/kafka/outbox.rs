@@ -25,8 +25,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Outbox {
     pub(super) producer: Arc<ThreadedProducer<Ear>>,
     pub(super) ear: Ear,
-    pub(super) topic: String,
-    pub(super) job: String,
+    topic: String,
+    job: String,
     messages: Messages,
     keys: Keys,
     origin: String,

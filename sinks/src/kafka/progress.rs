@@ -34,11 +34,9 @@ pub(super) fn topic(job: &str, sink: &str) -> String {
     clean(&format!("tidemill.{job}.{sink}.progress"))
 }
 
-/// The transactional ids of a shard's two producers. Earlier versions had the first only.
-pub(super) fn transactional_ids(job: &str, sink: &str, shard: usize) -> [String; 2] {
-    let first = clean(&format!("tidemill.{job}.{sink}.{shard}"));
-    let second = format!("{first}.second");
-    [first, second]
+/// The transactional id of a shard.
+pub(super) fn transactional_id(job: &str, sink: &str, shard: usize) -> String {
+    clean(&format!("tidemill.{job}.{sink}.{shard}"))
 }
 
 /// Topic names have letters, digits, dots, dashes and underscores only.
@@ -68,7 +66,7 @@ pub(super) async fn prepare(
     }
 }
 
-/// The newest committed record of `shard`. To be called after both of the shard's older producers are fenced.
+/// The newest committed record of `shard`. To be called after the shard's older writer is fenced.
 pub(super) async fn read(
     connection: &Connection,
     topic: &str,
@@ -114,6 +112,6 @@ mod tests {
     #[test]
     fn names_fit_kafka() {
         assert_eq!(topic("my job", "sïgnals"), "tidemill.my_job.s_gnals.progress");
-        assert_eq!(transactional_ids("j", "s", 3), ["tidemill.j.s.3", "tidemill.j.s.3.second"]);
+        assert_eq!(transactional_id("j", "s", 3), "tidemill.j.s.3");
     }
 }
